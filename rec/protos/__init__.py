@@ -1,0 +1,1 @@
+"""Messages of a .config file, generated at build time from protos/*.proto."""

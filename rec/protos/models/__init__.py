@@ -1,0 +1,1 @@
+"""Messages of the architectures, generated at build time from protos/models/*.proto."""
