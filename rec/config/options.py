@@ -1,0 +1,27 @@
+"""What our proto options say of a field: required, unsupported."""
+
+from __future__ import annotations
+
+from functools import cache
+
+from google.protobuf.descriptor import EnumValueDescriptor, FieldDescriptor
+
+from rec.protos import options_pb2
+
+
+@cache
+def required(field: FieldDescriptor) -> bool:
+    """Whether loading must fail when the field is missing."""
+    return field.GetOptions().Extensions[options_pb2.required]
+
+
+@cache
+def unsupported(field: FieldDescriptor) -> str:
+    """What to do instead of setting this field, or "" when it is supported."""
+    return field.GetOptions().Extensions[options_pb2.unsupported]
+
+
+@cache
+def unsupported_value(value: EnumValueDescriptor) -> str:
+    """What to do instead of this enum value, or "" when it is supported."""
+    return value.GetOptions().Extensions[options_pb2.unsupported_value]

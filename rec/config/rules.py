@@ -1,0 +1,52 @@
+"""What every message must obey by its options: required fields set, unsupported fields not set."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from google.protobuf.descriptor import FieldDescriptor
+from google.protobuf.message import Message
+
+from rec.config.errors import ConfigError
+from rec.config.options import required, unsupported
+
+
+def check_options(msg: Message) -> None:
+    """Refuses missing required fields and set unsupported ones, in a message and all below it.
+
+    An unsupported field that is set to its default changes nothing and may stay.
+    """
+    for field, value in msg.ListFields():
+        remedy = unsupported(field)
+        if remedy and (field.message_type is not None or field.is_repeated or value != field.default_value):
+            raise ConfigError(
+                f'"{field.name}" of {msg.DESCRIPTOR.name} is not supported', msg, field.name, hint=remedy
+            )
+    for field in msg.DESCRIPTOR.fields:
+        if required(field) and not field.is_repeated and not msg.HasField(field.name):
+            raise ConfigError(
+                f'{msg.DESCRIPTOR.name} lacks "{field.name}", which is required', msg, hint=f"add {_sketch(field)}"
+            )
+    for sub in _children(msg):
+        check_options(sub)
+
+
+def _children(msg: Message) -> Iterator[Any]:
+    for field, value in msg.ListFields():
+        if field.message_type is None or field.message_type.file.package != "rec":
+            continue
+        if field.is_repeated:
+            yield from value
+        else:
+            yield value
+
+
+def _sketch(field: FieldDescriptor) -> str:
+    if field.message_type is not None:
+        return f"{field.name} {{ ... }}"
+    if field.enum_type is not None:
+        return f"{field.name}: {field.enum_type.values_by_number[field.default_value].name}"
+    if field.cpp_type == FieldDescriptor.CPPTYPE_STRING:
+        return f'{field.name}: "..."'
+    return f"{field.name}: {field.default_value:g}" if field.default_value else f"{field.name}: ..."
