@@ -1,0 +1,29 @@
+"""Batch normalisation that has an answer for a batch of one row."""
+
+from __future__ import annotations
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+class BatchNorm(nn.BatchNorm1d):
+    """BatchNorm1d; a training batch of one row is normalised by the running statistics, as at evaluation.
+
+    One row has no variance: PyTorch raises there, which would end a run at a last short batch.
+    That row still gives gradients; the running statistics do not move.
+    """
+
+    def forward(self, x_BD: Tensor) -> Tensor:
+        """Normalise each column.
+
+        Args:
+            x_BD: [B, D].
+        Returns:
+            [B, D]
+        """
+        # `training` is read first: at evaluation, FX must not see a branch on a shape.
+        if self.training and x_BD.shape[0] == 1:
+            return F.batch_norm(
+                x_BD, self.running_mean, self.running_var, self.weight, self.bias, False, 0.0, self.eps
+            )
+        return super().forward(x_BD)

@@ -1,0 +1,1 @@
+"""Operations with more than one implementation: `reference.py` is the truth, the package dispatches."""
