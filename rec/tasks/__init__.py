@@ -1,0 +1,8 @@
+"""Tasks: where predictions meet labels, as named losses, metrics and served outputs."""
+
+from rec.tasks.base import Task
+from rec.tasks.build import build_tasks
+from rec.tasks.evaluation import Evaluation, TrainMetrics
+from rec.tasks.ranking import RankingTask
+
+__all__ = ["Evaluation", "RankingTask", "Task", "TrainMetrics", "build_tasks"]
