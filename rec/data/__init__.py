@@ -1,0 +1,1 @@
+"""From files to batches: sources, the encoder, worker processes, the loader, and the writer of predictions."""

@@ -1,0 +1,121 @@
+"""One step's rows as tensors. The only file of `rec.data` that imports torch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any, Protocol
+
+import torch
+from torch import Tensor
+
+if TYPE_CHECKING:
+    import numpy as np
+    import pyarrow as pa
+
+
+class Arrays(Protocol):
+    """What `rec.data.encoder.Encoder.encode` returns."""
+
+    features: dict[str, np.ndarray]
+    labels: dict[str, np.ndarray]
+    weights: dict[str, np.ndarray]
+    keys: dict[str, np.ndarray]
+    size: int
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Rows of one step, encoded (B rows; names as in `rec.data.encoder`).
+
+    Attributes:
+        features: `<feature>.values`, `.lengths`, `.inner_lengths`, `.weights`.
+        labels: name -> float32 [B] or [B, k].
+        weights: name -> float32 [B].
+        keys: column -> int64 [B], hashed, for grouped metrics.
+        size: B.
+        position: where the reader stands after this batch, JSON-able; give it to `Loader.epoch` to go on.
+        rows: the original columns where the loader keeps them (predict).
+        filler: this rank has no rows left while another one has. The batch repeats earlier rows: run it so that
+            collectives match, but its loss counts 0 and no metric sees it.
+    """
+
+    features: dict[str, Tensor]
+    labels: dict[str, Tensor] = field(default_factory=dict)
+    weights: dict[str, Tensor] = field(default_factory=dict)
+    keys: dict[str, Tensor] = field(default_factory=dict)
+    size: int = 0
+    position: dict[str, Any] = field(default_factory=dict)
+    rows: pa.RecordBatch | None = None
+    filler: bool = False
+
+    @staticmethod
+    def from_arrays(
+        arrays: Arrays, *, position: dict[str, Any] | None = None, rows: pa.RecordBatch | None = None
+    ) -> Batch:
+        """Wrap encoded arrays without a copy."""
+        return Batch(
+            features=_tensors(arrays.features),
+            labels=_tensors(arrays.labels),
+            weights=_tensors(arrays.weights),
+            keys=_tensors(arrays.keys),
+            size=arrays.size,
+            position=position or {},
+            rows=rows,
+        )
+
+    @staticmethod
+    def concat(batches: Sequence[Batch]) -> Batch:
+        """Rows of all batches in order, e.g. the micro-batches of a step; position is the last one's."""
+        if len(batches) == 1:
+            return batches[0]
+        if any(b.filler for b in batches):
+            # A filler has no rows of its own; it stands for something only where it stands alone.
+            real = [b for b in batches if not b.filler]
+            return replace(Batch.concat(real or batches[:1]), position=batches[-1].position)
+        rows = None
+        if batches[0].rows is not None:
+            import pyarrow as pa
+
+            rows = pa.Table.from_batches([b.rows for b in batches]).combine_chunks().to_batches()[0]
+        return Batch(
+            features=_cat([b.features for b in batches]),
+            labels=_cat([b.labels for b in batches]),
+            weights=_cat([b.weights for b in batches]),
+            keys=_cat([b.keys for b in batches]),
+            size=sum(b.size for b in batches),
+            position=batches[-1].position,
+            rows=rows,
+        )
+
+    def to(self, device: torch.device | str, non_blocking: bool = False) -> Batch:
+        return self._map(lambda t: t.to(device, non_blocking=non_blocking))
+
+    def pin_memory(self) -> Batch:
+        return self._map(Tensor.pin_memory)
+
+    def record_stream(self, stream: torch.Stream) -> None:
+        for tensors in (self.features, self.labels, self.weights, self.keys):
+            for tensor in tensors.values():
+                tensor.record_stream(stream)  # type: ignore[arg-type]
+
+    def _map(self, fn: Callable[[Tensor], Tensor]) -> Batch:
+        def apply(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+            return {name: fn(tensor) for name, tensor in tensors.items()}
+
+        return replace(
+            self,
+            features=apply(self.features),
+            labels=apply(self.labels),
+            weights=apply(self.weights),
+            keys=apply(self.keys),
+        )
+
+
+def _tensors(arrays: Mapping[str, np.ndarray]) -> dict[str, Tensor]:
+    return {name: torch.from_numpy(array) for name, array in arrays.items()}
+
+
+def _cat(parts: Sequence[dict[str, Tensor]]) -> dict[str, Tensor]:
+    # Values, lengths, inner lengths and weights are all flat along rows: joining each joins the jagged whole.
+    return {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
