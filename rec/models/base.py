@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from rec.config.errors import ConfigError
 from rec.config.kwargs import kwargs_of
 from rec.config.registry import Registry
-from rec.modules.linear import linear
+from rec.modules.linear import Linear
 from rec.modules.mlp import MLP
 
 if TYPE_CHECKING:
@@ -55,7 +55,7 @@ class Head(nn.Module):
     def __init__(self, in_features: int, *, num_class: int = 1, bias: bool = True) -> None:
         super().__init__()
         self.num_class = num_class
-        self.linear = linear(in_features, num_class, bias=bias)
+        self.linear = Linear(in_features, num_class, bias=bias)
 
     def forward(self, x: Tensor) -> Tensor:
         """[B, in_features] -> [B] for one class, [B, C] for several."""

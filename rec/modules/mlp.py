@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from torch import Tensor, nn
 
 from rec.modules.activation import activation as activation_of
-from rec.modules.linear import linear
+from rec.modules.linear import Linear
 from rec.modules.norm import BatchNorm
 
 
@@ -49,7 +49,7 @@ class MLP(nn.Module):
         width = in_features
         for units, ratio in zip(hidden_units, _ratios(dropout_ratio, len(hidden_units)), strict=True):
             # A bias before batch norm is subtracted again: it would be a parameter without a gradient.
-            layers.append(linear(width, units, bias=bias and not use_bn))
+            layers.append(Linear(width, units, bias=bias and not use_bn))
             if use_bn:
                 layers.append(BatchNorm(units))
             if use_ln:
