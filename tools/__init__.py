@@ -1,0 +1,1 @@
+"""Tools beside the package: converters, generators, the quickstart, result tables. Run from the tree."""

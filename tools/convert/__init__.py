@@ -1,0 +1,1 @@
+"""Converters of public datasets to parquet: `python -m tools.convert <dataset> --output <folder>`."""
