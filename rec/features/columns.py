@@ -1,0 +1,169 @@
+"""Arrow columns taken apart: lists and delimited strings to flat leaves and counts, without a loop per row."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+# Kinds of leaves that features know.
+INTEGER, FLOAT, TEXT, BOOL, NULL, MAP = "integer", "float", "string", "bool", "null", "map"
+
+
+@dataclass(frozen=True)
+class Leaves:
+    """One level of nesting removed.
+
+    Attributes:
+        values: the elements of all parents, in order.
+        lengths: int64 [parents], elements of each; None says exactly one each.
+    """
+
+    values: pa.Array
+    lengths: np.ndarray | None
+
+
+def kind_of(dtype: pa.DataType) -> tuple[int, str]:
+    """(levels of lists, kind of the leaf); kind "" for types that no feature reads."""
+    depth = 0
+    while True:
+        if pa.types.is_dictionary(dtype):
+            dtype = dtype.value_type
+        elif is_list(dtype):
+            depth += 1
+            dtype = dtype.value_type
+        else:
+            break
+    if pa.types.is_integer(dtype):
+        return depth, INTEGER
+    if pa.types.is_floating(dtype) or pa.types.is_decimal(dtype):
+        return depth, FLOAT
+    if is_text(dtype):
+        return depth, TEXT
+    if pa.types.is_boolean(dtype):
+        return depth, BOOL
+    if pa.types.is_null(dtype):
+        return depth, NULL
+    if pa.types.is_map(dtype):
+        return depth, MAP
+    return depth, ""
+
+
+def is_list(dtype: pa.DataType) -> bool:
+    """Any of Arrow's list layouts (maps apart)."""
+    return (
+        pa.types.is_list(dtype)
+        or pa.types.is_large_list(dtype)
+        or pa.types.is_fixed_size_list(dtype)
+        or pa.types.is_list_view(dtype)
+        or pa.types.is_large_list_view(dtype)
+    )
+
+
+def is_text(dtype: pa.DataType) -> bool:
+    """Any of Arrow's string and variable-size binary layouts."""
+    return (
+        pa.types.is_string(dtype)
+        or pa.types.is_large_string(dtype)
+        or pa.types.is_string_view(dtype)
+        or pa.types.is_binary(dtype)
+        or pa.types.is_large_binary(dtype)
+        or pa.types.is_binary_view(dtype)
+    )
+
+
+def explode(column: pa.Array, separator: str = "") -> Leaves:
+    """Elements of a list column, or the parts of a string column between separators.
+
+    A null or empty row has 0 elements, except that null and "" stay one (missing) element where no
+    row needs splitting: `missing` finds them either way.
+
+    Args:
+        column: any type.
+        separator: "" never splits strings.
+    """
+    dtype = column.type
+    if pa.types.is_dictionary(dtype) and (is_list(dtype.value_type) or (separator and _occurs(column.dictionary, separator))):
+        column = column.dictionary_decode()
+        dtype = column.type
+    if is_list(dtype):
+        lengths = pc.list_value_length(column)
+        if lengths.null_count:
+            lengths = lengths.fill_null(0)
+        return Leaves(pc.list_flatten(column), lengths.to_numpy(zero_copy_only=False).astype(np.int64, copy=False))
+    if separator and is_text(dtype) and _occurs(column, separator):
+        return explode(pc.split_pattern(plain_text(column), separator))
+    return Leaves(column, None)
+
+
+def missing(values: pa.Array) -> np.ndarray | None:
+    """Mask [N] of elements that hold nothing: null, "" and NaN; None when there are none."""
+    dtype = values.type
+    if pa.types.is_dictionary(dtype):
+        words = missing(values.dictionary)
+        if words is None and not values.null_count:
+            return None
+        gone = np.zeros(len(values), bool) if not values.null_count else numpy(values.is_null())
+        if words is not None:
+            gone = gone | words[numpy(values.indices.fill_null(0))]
+    elif pa.types.is_null(dtype):
+        gone = np.ones(len(values), bool)
+    else:
+        gone = numpy(values.is_null()) if values.null_count else None
+        empty = None
+        if is_text(dtype):
+            empty = numpy(pc.equal(pc.binary_length(_lengthy(values)).fill_null(1), 0))
+        elif pa.types.is_floating(dtype):
+            array = numpy(values)  # nulls arrive as NaN
+            empty = np.isnan(array)
+        if empty is not None and empty.any():
+            gone = empty if gone is None else gone | empty
+    return gone if gone is not None and gone.any() else None
+
+
+def numpy(array: pa.Array) -> np.ndarray:
+    """The array as numpy, without a copy where Arrow's layout allows."""
+    return array.to_numpy(zero_copy_only=False)
+
+
+def plain_text(values: pa.Array) -> pa.Array:
+    """Strings in an offset layout (views and binaries are cast)."""
+    if pa.types.is_string(values.type) or pa.types.is_large_string(values.type):
+        return values
+    return values.cast(pa.large_string())
+
+
+def owners(lengths: np.ndarray) -> np.ndarray:
+    """Parent of each element, int64 [sum lengths]."""
+    return np.repeat(np.arange(len(lengths)), lengths)
+
+
+def count(keep: np.ndarray, lengths: np.ndarray | None) -> np.ndarray:
+    """How many elements each parent keeps: `keep` bool [N] over parents of `lengths` elements."""
+    if lengths is None:
+        return keep.astype(np.int64)
+    ends = np.concatenate(([0], np.cumsum(keep)))
+    stops = np.cumsum(lengths)
+    return ends[stops] - ends[stops - lengths]
+
+
+def parents_of(bad: np.ndarray, lengths: np.ndarray | None) -> np.ndarray:
+    """Mask of parents that have a marked element."""
+    return bad if lengths is None else count(bad, lengths) > 0
+
+
+def _occurs(column: pa.Array, separator: str) -> bool:
+    if not is_text(column.type):
+        return False
+    return bool(pc.any(pc.match_substring(plain_text(column), separator)).as_py())
+
+
+def _lengthy(values: pa.Array) -> pa.Array:
+    """binary_length has no kernel for view layouts."""
+    if pa.types.is_string_view(values.type):
+        return values.cast(pa.large_string())
+    if pa.types.is_binary_view(values.type):
+        return values.cast(pa.large_binary())
+    return values
