@@ -59,6 +59,7 @@ class Loss(ABC):
         Args:
             logits: [B], or [B, C] for `multiclass`.
             labels: [B], float; class numbers for `multiclass`.
+
         Returns:
             [B]
         """

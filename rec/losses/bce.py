@@ -24,8 +24,10 @@ def bce(logits: Tensor, labels: Tensor, *, label_smoothing: float = 0.0) -> Tens
     """-y log p - (1-y) log(1-p) with p = sigmoid(logit), from the logit so that it stays finite.
 
     Args:
-        logits: [B]; labels: [B] in [0, 1].
+        logits: [B].
+        labels: [B] in [0, 1].
         label_smoothing: s; the label becomes y (1 - s) + s / 2.
+
     Returns:
         [B]
     """

@@ -42,14 +42,16 @@ def build_custom(config: Custom, *, num_class: int) -> Loss:
     they are binary, or multiclass when the task has several classes.
     """
     target = import_object(config.class_path, config)
-    if isinstance(target, type):
-        made = LOSSES.build(config)
-    else:
-        made = functools.partial(target, **custom_kwargs(config))
+    is_class = isinstance(target, type)
+    made = LOSSES.build(config) if is_class else functools.partial(target, **custom_kwargs(config))
     if isinstance(made, Loss):
         return made
     if not callable(made):
-        raise ConfigError(f"loss {config.class_path} cannot be called", config, "class_path",
-                          hint="name a function or a class with __call__(logits, labels)")
+        raise ConfigError(
+            f"loss {config.class_path} cannot be called",
+            config,
+            "class_path",
+            hint="name a function or a class with __call__(logits, labels)",
+        )
     kind = getattr(target, "kind", "multiclass" if num_class > 1 else "binary")
     return CustomLoss(made, config, kind=kind)

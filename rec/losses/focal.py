@@ -18,7 +18,11 @@ def binary_focal(logits: Tensor, labels: Tensor, *, gamma: float, alpha: float) 
     and 1 - alpha for negatives, so alpha 0.5 and gamma 0 give half of the binary cross-entropy.
 
     Args:
-        logits: [B]; labels: [B], 0 or 1 (a soft label mixes the two terms).
+        logits: [B].
+        labels: [B], 0 or 1 (a soft label mixes the two terms).
+        gamma: how much less rows count that are already right.
+        alpha: weight of positives.
+
     Returns:
         [B]
     """

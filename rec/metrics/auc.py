@@ -73,9 +73,7 @@ class GroupedAUC(RowMetric):
     """Mean of the AUC within each group that has both labels. Holds 13 bytes a row (17 with weights)."""
 
     def __init__(self, config: pb.GroupedAUC) -> None:
-        super().__init__(
-            {"keys": torch.int64, "scores": torch.float32, "labels": torch.bool, "weights": torch.float32}
-        )
+        super().__init__({"keys": torch.int64, "scores": torch.float32, "labels": torch.bool, "weights": torch.float32})
         self.grouping_key = config.grouping_key
         self.by_rows = config.weight_by_rows
 
@@ -110,15 +108,13 @@ class MulticlassAUC(SumMetric):
     def __init__(self, config: pb.MulticlassAUC) -> None:
         super().__init__()
         if config.average not in ("macro", "weighted"):
-            raise ConfigError(
-                f'average is "{config.average}"', config, "average", hint='set "macro" or "weighted"'
-            )
+            raise ConfigError(f'average is "{config.average}"', config, "average", hint='set "macro" or "weighted"')
         self.thresholds, self.average = thresholds_of(config), config.average
 
     def update(
         self, scores: Tensor, labels: Tensor, *, weights: Tensor | None = None, keys: Tensor | None = None
     ) -> None:
-        rows, classes = scores.shape
+        classes = scores.shape[1]
         bins = bins_of(scores, self.thresholds)  # [B, C]
         weights = torch.ones_like(labels, dtype=torch.float64) if weights is None else weights.double()
         cells = bins + self.thresholds * torch.arange(classes, device=bins.device)

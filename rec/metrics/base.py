@@ -8,13 +8,16 @@ from __future__ import annotations
 
 import copy
 from abc import ABC, abstractmethod
-from typing import Any, ClassVar, Self
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 import torch.distributed as dist
 from torch import Tensor
 
 from rec.config.registry import Registry
+
+if TYPE_CHECKING:
+    from typing import Self  # Python 3.11
 
 METRICS = Registry("metric", "rec.metrics")
 
@@ -181,4 +184,6 @@ def world_size(group: Any = None) -> int:
 
 def collective_device(group: Any = None) -> torch.device:
     """Where a tensor must be for a collective call of the group's backend."""
-    return torch.device("cuda", torch.cuda.current_device()) if dist.get_backend(group) == "nccl" else torch.device("cpu")
+    return (
+        torch.device("cuda", torch.cuda.current_device()) if dist.get_backend(group) == "nccl" else torch.device("cpu")
+    )

@@ -23,7 +23,9 @@ class MeanMetric(SumMetric):
         self, scores: Tensor, labels: Tensor, *, weights: Tensor | None = None, keys: Tensor | None = None
     ) -> None:
         scores = scores.double()
-        weights = torch.ones_like(scores[:, 0] if scores.dim() == 2 else scores) if weights is None else weights.double()
+        weights = (
+            torch.ones_like(scores[:, 0] if scores.dim() == 2 else scores) if weights is None else weights.double()
+        )
         self.add(total=(self.values(scores, labels) * weights).sum(), weight=weights.sum())
 
     def compute(self) -> float:
@@ -162,7 +164,9 @@ def in_top_k(scores: Tensor, labels: Tensor, k: int) -> Tensor:
     """1 where the label's class is among the k highest of its row, [B].
 
     Args:
-        scores: [B, C]; labels: [B].
+        scores: [B, C].
+        labels: [B].
+        k: at most C counts.
     """
     top = scores.topk(min(k, scores.shape[1]), dim=1).indices
     return (top == labels.long()[:, None]).any(1).double()

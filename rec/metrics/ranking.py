@@ -12,7 +12,10 @@ def auc(scores: Floats, labels: Floats, weights: Floats | None = None) -> float:
     """Probability that a positive row scores above a negative one, ties counted half.
 
     Args:
-        scores: [N]; labels: [N], 0 or 1; weights: [N] or None.
+        scores: [N].
+        labels: [N], 0 or 1.
+        weights: [N], or None for 1 each.
+
     Returns:
         nan without rows of both labels, or where a score is nan.
     """
@@ -27,6 +30,9 @@ def grouped_auc(
 
     Args:
         keys: [N], the group of each row.
+        scores: [N].
+        labels: [N], 0 or 1.
+        weights: [N], or None for 1 each.
         by_rows: weigh a group by its (weighted) rows, as the GAUC of DIN (Zhou et al., KDD 2018,
             section 6.2), instead of equally.
     """

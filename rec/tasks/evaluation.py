@@ -10,6 +10,7 @@ from torch import Tensor
 
 from rec.losses import LossSum
 from rec.metrics import Metric, SumMetric
+from rec.metrics.base import world_size
 from rec.tasks.base import Predictions, Task
 
 if TYPE_CHECKING:
@@ -72,8 +73,6 @@ class Evaluation:
 
 def _losses_of_all(losses: dict[str, MeanLoss], group: Any) -> list[str]:
     """Names of the losses on any rank: one without rows has none of its own."""
-    from rec.metrics.base import world_size
-
     if world_size(group) == 1:
         return list(losses)
     gathered: list[list[str]] = [[]] * world_size(group)

@@ -105,8 +105,7 @@ class RankingTask(Task):
 
     def decays(self) -> dict[str, tuple[float, int]]:
         return {
-            name + self.suffix: (spec.decay_rate, spec.decay_step)
-            for name, spec in self.train_metric_specs.items()
+            name + self.suffix: (spec.decay_rate, spec.decay_step) for name, spec in self.train_metric_specs.items()
         }
 
     @torch.no_grad()
@@ -157,9 +156,9 @@ class RankingTask(Task):
         if self.kind == "regression":
             fine, expected = torch.isfinite(torch.tensor([low, high])).all(), "a finite number"
         elif self.kind == "multiclass":
-            fine, expected = 0 <= low and high <= self.num_class - 1, f"a class number 0 to {self.num_class - 1}"
+            fine, expected = low >= 0 and high <= self.num_class - 1, f"a class number 0 to {self.num_class - 1}"
         else:
-            fine, expected = 0 <= low and high <= 1, "0 or 1 (or a probability between)"
+            fine, expected = low >= 0 and high <= 1, "0 or 1 (or a probability between)"
         if not fine:
             raise DataError(
                 f"the label has values from {low:g} to {high:g}, expected {expected}; clean the column, or "
