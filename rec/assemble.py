@@ -1,0 +1,146 @@
+"""The only place where parts meet: a config -> encoder, loaders, network, tasks.
+
+Loaders are made first and import no torch, so that reader workers already decode while torch loads.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from rec.config.errors import ConfigError
+from rec.config.load import Loaded
+from rec.config.registry import oneof
+from rec.data.encoder import Encoder
+from rec.data.loader import Loader
+from rec.features import Feature, build_features
+from rec.world import World
+
+if TYPE_CHECKING:
+    import torch
+
+    from rec.network import Network
+    from rec.protos import pipeline_pb2
+    from rec.tasks import Task
+
+
+@dataclass
+class Job:
+    """One config on one process: its parts, each built when it is first asked for."""
+
+    loaded: Loaded
+    world: World
+    device_name: str = "auto"
+
+    @property
+    def config(self) -> pipeline_pb2.EasyRecConfig:
+        return self.loaded.config
+
+    @property
+    def model_dir(self) -> Path:
+        return Path(self.config.model_dir)
+
+    @cached_property
+    def features(self) -> list[Feature]:
+        return build_features(self.config)
+
+    @cached_property
+    def encoder(self) -> Encoder:
+        return Encoder.from_config(self.config, features=self.features)
+
+    def train_loader(self) -> Loader:
+        """Batches to learn from: shuffled if the config says so, spread over the processes."""
+        data, train = self.config.data_config, self.config.train_config
+        return Loader(
+            self.encoder,
+            self.config.train_input_path,
+            data,
+            batch_size=data.batch_size,
+            shuffle=data.shuffle,
+            seed=data.shuffle_seed if data.HasField("shuffle_seed") else train.seed,
+            rank=self.world.rank,
+            world=self.world.size,
+            drop_remainder=data.drop_remainder,
+        )
+
+    def eval_loader(self, path: str) -> Loader:
+        """Batches to measure on: every row once, in the order of the files."""
+        data = self.config.data_config
+        return Loader(
+            self.encoder,
+            path,
+            data,
+            batch_size=data.eval_batch_size or data.batch_size,
+            shuffle=False,
+            seed=0,
+            rank=self.world.rank,
+            world=self.world.size,
+        )
+
+    def predict_loader(self, path: str) -> Loader:
+        """Batches to score: no labels needed, the original columns kept."""
+        data = self.config.data_config
+        return Loader(
+            Encoder.from_config(self.config, features=self.features, with_labels=False),
+            path,
+            data,
+            batch_size=data.eval_batch_size or data.batch_size,
+            shuffle=False,
+            seed=0,
+            rank=self.world.rank,
+            world=self.world.size,
+            keep_rows=True,
+        )
+
+    @cached_property
+    def device(self) -> torch.device:
+        import torch
+
+        if self.device_name == "cpu" or (self.device_name == "auto" and not torch.cuda.is_available()):
+            return torch.device("cpu")
+        if not torch.cuda.is_available():
+            raise ConfigError("--device cuda, but torch sees no GPU", hint="use --device cpu, or install the GPU build")
+        device = torch.device("cuda", self.world.local_rank)
+        torch.cuda.set_device(device)
+        return device
+
+    def join_world(self) -> None:
+        """Joins the process group that torchrun announced; nothing to do for one process."""
+        if not self.world.launched:
+            return
+        import torch.distributed as dist
+
+        if not dist.is_initialized():
+            dist.init_process_group("nccl" if self.device.type == "cuda" else "gloo")
+
+    def network(self, *, backend: str = "fused") -> Network:
+        """Embedding tables and model, initialised from train_config.seed."""
+        import torch
+
+        from rec.embedding import EmbeddingGroup
+        from rec.models import MODELS
+        from rec.network import Network
+
+        config = self.config
+        self.join_world()
+        torch.manual_seed(config.train_config.seed)
+        embedding = EmbeddingGroup(
+            self.features,
+            config.model_config,
+            backend=backend,
+            sparse_optimizer=config.train_config.sparse_optimizer,
+            constraints=config.train_config.global_embedding_constraints,
+            seed=config.train_config.seed,
+            device=self.device,
+        )
+        model = MODELS.build(
+            oneof(config.model_config, "model"), embedding.shapes, num_class=config.model_config.num_class
+        )
+        return Network(embedding, model.to(self.device))
+
+    def tasks(self) -> list[Task]:
+        from rec.tasks import build_tasks
+
+        return build_tasks(self.config)
