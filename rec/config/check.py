@@ -1,12 +1,132 @@
-"""Checks of a whole config that need neither data nor torch."""
+"""Checks of a whole config that need neither data nor torch.
+
+Each finding is a ConfigError at its place: what cannot work is raised, what only looks like a slip
+is returned.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
+
 from google.protobuf.message import Message
 
+from rec.config.check_groups import check_groups
+from rec.config.check_names import check_best_metrics
 from rec.config.errors import ConfigError
+from rec.config.features import Named, named_features
+from rec.config.names import listed, suggest
+from rec.protos import data_pb2
 
 
 def check(config: Message) -> list[ConfigError]:
-    """Refuses a config that cannot work; returns what only looks like a slip, as located texts."""
-    return []
+    """Refuses a config that cannot work; returns what looks like a slip.
+
+    Raises:
+        ConfigError: the first thing found that cannot work.
+    """
+    warnings: list[ConfigError] = []
+    _check_train(config)
+    features = list(named_features(config))
+    _check_features(config, features)
+    warnings += check_groups(config, features)
+    warnings += _check_labels(config)
+    check_best_metrics(config)
+    return warnings
+
+
+def _check_train(config: Message) -> None:
+    for block in ("train_config", "data_config", "model_config"):
+        if not config.HasField(block):
+            raise ConfigError(f'the config lacks "{block}", which is required', config, hint=f"add {block} {{ ... }}")
+    train = config.train_config
+    if train.num_steps and train.num_epochs:
+        raise ConfigError(
+            f"num_steps: {train.num_steps} and num_epochs: {train.num_epochs} are both set",
+            train,
+            "num_epochs",
+            hint="remove one, or set it to 0 (a --set cannot remove it)",
+        )
+    if not train.num_steps and not train.num_epochs:
+        raise ConfigError("neither num_steps nor num_epochs is set", train, hint="add num_epochs: 1, for example")
+    if config.data_config.batch_size == 0:
+        raise ConfigError("batch_size is 0", config.data_config, "batch_size", hint="give at least 1")
+
+
+def _check_features(config: Message, features: Sequence[Named]) -> None:
+    for feature_config in config.feature_configs:
+        if feature_config.WhichOneof("feature") is None:
+            raise ConfigError(
+                "this feature_configs is empty", feature_config, hint="add id_feature { ... } or raw_feature { ... }"
+            )
+    if not features:
+        raise ConfigError("the config has no features", config, hint="add feature_configs { id_feature { ... } }")
+    first: dict[str, Named] = {}
+    for feature in features:
+        if feature.name in first:
+            raise ConfigError(
+                f'feature "{feature.name}" is declared twice', feature.config, "feature_name", hint="rename or remove one"
+            )
+        first[feature.name] = feature
+    data = config.data_config
+    encoded = data.fg_encoded if not data.HasField("fg_mode") else data.fg_mode == data_pb2.FG_NONE
+    for feature in features:
+        if not encoded and feature.sequence is None and _lacks_expression(feature.config):
+            raise ConfigError(
+                f'feature "{feature.name}" has no expression, which fg_mode {_mode(data)} needs',
+                feature.config,
+                hint=f'add expression: "item:{feature.name}" (side:column), or feature_defaults {{ side: "item" }}',
+            )
+
+
+def _lacks_expression(feature: Message) -> bool:
+    field = feature.DESCRIPTOR.fields_by_name.get("expression")
+    return field is not None and not field.is_repeated and not feature.expression
+
+
+def _mode(data: Message) -> str:
+    return data_pb2.FgMode.Name(data.fg_mode) if data.HasField("fg_mode") else "FG_NORMAL (fg_encoded: false)"
+
+
+def _check_labels(config: Message) -> Iterator[ConfigError]:
+    """Labels, losses and sample weights of the tasks; warns of those that nothing uses."""
+    data, model_config = config.data_config, config.model_config
+    if not data.label_fields:
+        raise ConfigError("data_config has no label_fields", data, hint='add label_fields: "label"')
+    towers = task_towers(model_config)
+    if not towers:
+        if not model_config.losses:
+            raise ConfigError(
+                "model_config has no losses", model_config, hint="add losses { binary_cross_entropy {} }"
+            )
+        return
+    used = set()
+    for tower in towers:
+        for field, known, what in (
+            ("label_name", data.label_fields, "label_fields"),
+            ("task_space_indicator_label", data.label_fields, "label_fields"),
+            ("sample_weight_name", data.sample_weight_fields, "sample_weight_fields"),
+        ):
+            value = getattr(tower, field, "")
+            used.add(value)
+            if value and value not in known:
+                raise ConfigError(
+                    f'{field} "{value}" of task "{tower.tower_name}" is not among data_config.{what}',
+                    tower,
+                    field,
+                    hint=suggest(value, known, what=f"{what}:"),
+                )
+        if not tower.losses:
+            raise ConfigError(
+                f'task "{tower.tower_name}" has no losses', tower, hint="add losses { binary_cross_entropy {} }"
+            )
+    unused = [label for label in data.label_fields if label not in used]
+    if unused:
+        yield ConfigError(
+            f"no task uses {listed(unused)} of label_fields", data, "label_fields", hint="remove it, or add a task"
+        )
+
+
+def task_towers(model_config: Message) -> Sequence[Message]:
+    """The task towers of the model, empty when it has one task."""
+    member = model_config.WhichOneof("model")
+    return list(getattr(getattr(model_config, member), "task_towers", ())) if member else []

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import fnmatch
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from google.protobuf.message import Message
 
@@ -38,7 +38,7 @@ def _fits(group_type: int) -> Callable[[Named], bool]:
 
 
 def _expand(group: Message, features: Sequence[Named], fits: Callable[[Named], bool], sources: SourceMap) -> None:
-    known = {f.name for f in features}
+    known = {f.name: f for f in features}
     places = sources.fields(group, "feature_names")
     result: list[tuple[str, int]] = []
     for i, written in enumerate(group.feature_names):
@@ -75,7 +75,7 @@ def _expand(group: Message, features: Sequence[Named], fits: Callable[[Named], b
         sources.set_fields(group, "feature_names", [places[at] for _, at in result] if places else [])
 
 
-def _range(group: Message, written: str, i: int, known: set[str]) -> list[str]:
+def _range(group: Message, written: str, i: int, known: Mapping[str, Named]) -> list[str]:
     if written in known:
         return [written]
     try:

@@ -94,10 +94,10 @@ def _resolve(entries: Sequence[Entry], path: str) -> Loaded:
     try:
         builder.fill(config, entries, Loc(path, 1, 1))
         config.ClearField("include")
+        apply_feature_defaults(config)  # first: patterns ask which features have a table
         expand_group_names(config, builder.sources)
-        apply_feature_defaults(config)
-        check_options(config)
-        loaded.warnings += [loaded.describe(w) for w in check(config)]
+        found = check_options(config) + check(config)
+        loaded.warnings += [loaded.describe(w) for w in found]
     except ConfigError as e:
         loaded.describe(e)
         raise

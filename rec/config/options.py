@@ -25,3 +25,9 @@ def unsupported(field: FieldDescriptor) -> str:
 def unsupported_value(value: EnumValueDescriptor) -> str:
     """What to do instead of this enum value, or "" when it is supported."""
     return value.GetOptions().Extensions[options_pb2.unsupported_value]
+
+
+@cache
+def no_effect(field: FieldDescriptor) -> str:
+    """Why setting this field changes nothing, or "" when it does."""
+    return field.GetOptions().Extensions[options_pb2.no_effect]

@@ -9,19 +9,28 @@ from google.protobuf.descriptor import FieldDescriptor
 from google.protobuf.message import Message
 
 from rec.config.errors import ConfigError
-from rec.config.options import required, unsupported
+from rec.config.options import no_effect, required, unsupported
 
 
-def check_options(msg: Message) -> None:
+def check_options(msg: Message) -> list[ConfigError]:
     """Refuses missing required fields and set unsupported ones, in a message and all below it.
 
-    An unsupported field that is set to its default changes nothing and may stay.
+    A field that is set to its default changes nothing and may stay.
+
+    Returns:
+        Warnings of fields that were set but change nothing.
     """
+    warnings: list[ConfigError] = []
     for field, value in msg.ListFields():
-        remedy = unsupported(field)
-        if remedy and (field.message_type is not None or field.is_repeated or value != field.default_value):
+        if field.message_type is None and not field.is_repeated and value == field.default_value:
+            continue
+        if remedy := unsupported(field):
             raise ConfigError(
                 f'"{field.name}" of {msg.DESCRIPTOR.name} is not supported', msg, field.name, hint=remedy
+            )
+        if why := no_effect(field):
+            warnings.append(
+                ConfigError(f'"{field.name}" of {msg.DESCRIPTOR.name} has no effect', msg, field.name, hint=why)
             )
     for field in msg.DESCRIPTOR.fields:
         if required(field) and not field.is_repeated and not msg.HasField(field.name):
@@ -29,7 +38,8 @@ def check_options(msg: Message) -> None:
                 f'{msg.DESCRIPTOR.name} lacks "{field.name}", which is required', msg, hint=f"add {_sketch(field)}"
             )
     for sub in _children(msg):
-        check_options(sub)
+        warnings += check_options(sub)
+    return warnings
 
 
 def _children(msg: Message) -> Iterator[Any]:

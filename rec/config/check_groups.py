@@ -1,0 +1,181 @@
+"""Checks of feature groups against the features and the model."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from google.protobuf.message import Message
+
+from rec.config.errors import ConfigError
+from rec.config.features import Named
+from rec.config.names import listed, suggest
+from rec.protos import model_pb2
+
+_SEQUENCES = (model_pb2.SEQUENCE, model_pb2.JAGGED_SEQUENCE)
+
+
+def check_groups(config: Message, features: Sequence[Named]) -> list[ConfigError]:
+    """Refuses groups that cannot work; warns of features in no group and groups nobody reads."""
+    model_config = config.model_config
+    member = model_config.WhichOneof("model")
+    if member is None:
+        models = [f.name for f in model_config.DESCRIPTOR.oneofs_by_name["model"].fields]
+        raise ConfigError("model_config has no model", model_config, hint=f"add one of {listed(models, most=50)}")
+    groups = model_config.feature_groups
+    if not groups:
+        raise ConfigError(
+            "model_config has no feature_groups",
+            model_config,
+            hint='add feature_groups { group_name: "deep" feature_names: "*" group_type: DEEP }',
+        )
+    known = {f.name: f for f in features}
+    seen: set[str] = set()
+    for group in groups:
+        if group.group_name in seen:
+            raise ConfigError(
+                f'group "{group.group_name}" is declared twice', group, "group_name", hint="rename or merge them"
+            )
+        seen.add(group.group_name)
+        _check_members(group, known)
+        _check_type(group, known)
+        for nested in group.sequence_groups:
+            _check_members(nested, known)
+        _check_encoders(group)
+    return [*_unused_features(groups, features), *_unread_groups(model_config, member, groups)]
+
+
+def _check_members(group: Message, known: dict[str, Named]) -> None:
+    if not group.feature_names and not getattr(group, "sequence_groups", ()):
+        raise ConfigError(f'group "{group.group_name}" names no features', group, hint='add feature_names: "..."')
+    for i, name in enumerate(group.feature_names):
+        if name not in known:
+            raise ConfigError(
+                f'group "{group.group_name}" names feature "{name}", which is not among feature_configs',
+                group,
+                "feature_names",
+                index=i,
+                hint=suggest(name, known, what="features:"),
+            )
+        if name in list(group.feature_names)[:i]:
+            raise ConfigError(
+                f'group "{group.group_name}" names feature "{name}" twice',
+                group,
+                "feature_names",
+                index=i,
+                hint="remove one",
+            )
+
+
+def _check_type(group: Message, known: dict[str, Named]) -> None:
+    sequences = [name for name in group.feature_names if known[name].is_sequence]
+    kind = model_pb2.FeatureGroupType.Name(group.group_type)
+    if group.group_type in _SEQUENCES:
+        if not sequences:
+            raise ConfigError(
+                f'{kind} group "{group.group_name}" has no sequence feature',
+                group,
+                "feature_names",
+                hint=_sequence_hint(known.values()),
+            )
+        return
+    if group.group_type == model_pb2.WIDE:
+        for i, name in enumerate(group.feature_names):
+            if not known[name].has_table and not known[name].is_sequence:
+                raise ConfigError(
+                    f'WIDE group "{group.group_name}" has feature "{name}", which has no embedding table',
+                    group,
+                    "feature_names",
+                    index=i,
+                    hint="remove it, or give it boundaries and embedding_dim",
+                )
+    if sequences:
+        raise ConfigError(
+            f'{kind} group "{group.group_name}" has the sequence feature "{sequences[0]}"',
+            group,
+            "feature_names",
+            index=list(group.feature_names).index(sequences[0]),
+            hint="put it into a group of group_type: SEQUENCE, or into sequence_groups with a sequence_encoders",
+        )
+
+
+def _sequence_hint(features: Iterator[Named] | Sequence[Named] | object) -> str:
+    sequences = [f.name for f in features if f.is_sequence]  # type: ignore[attr-defined]
+    if sequences:
+        return f"sequence features: {listed(sequences)}"
+    return "declare a sequence_feature or sequence_id_feature, or use group_type: DEEP"
+
+
+def _check_encoders(group: Message) -> None:
+    names = [g.group_name for g in group.sequence_groups]
+    if names and group.group_type != model_pb2.DEEP:
+        raise ConfigError(
+            f'group "{group.group_name}" has sequence_groups, which only a DEEP group can have',
+            group,
+            "sequence_groups",
+            hint="set group_type: DEEP",
+        )
+    read = set()
+    for encoder_config in group.sequence_encoders:
+        member = encoder_config.WhichOneof("seq_module")
+        if member is None:
+            raise ConfigError("this sequence_encoders is empty", encoder_config, hint="add din_encoder { ... }")
+        encoder = getattr(encoder_config, member)
+        if encoder.input not in names:
+            raise ConfigError(
+                f'{member} reads "{encoder.input}", which is not a sequence group of "{group.group_name}"',
+                encoder,
+                "input",
+                hint=suggest(encoder.input, names, what="sequence_groups:"),
+            )
+        read.add(encoder.input)
+    for nested in group.sequence_groups:
+        if nested.group_name not in read:
+            raise ConfigError(
+                f'no sequence_encoders reads sequence group "{nested.group_name}"',
+                nested,
+                "group_name",
+                hint=f'add sequence_encoders {{ din_encoder {{ input: "{nested.group_name}" ... }} }}',
+            )
+
+
+def _unused_features(groups: Sequence[Message], features: Sequence[Named]) -> Iterator[ConfigError]:
+    used = {name for g in groups for part in (g, *g.sequence_groups) for name in part.feature_names}
+    # Another feature may read a feature's output.
+    used |= {
+        word.removeprefix("feature:")
+        for f in features
+        for word in _expressions(f.config)
+        if word.startswith("feature:")
+    }
+    for feature in features:
+        if feature.name not in used:
+            yield ConfigError(
+                f'feature "{feature.name}" is in no group', feature.config, "feature_name", hint="add it to one or remove it"
+            )
+
+
+def _expressions(feature: Message) -> list[str]:
+    value = getattr(feature, "expression", "")
+    return [value] if isinstance(value, str) else list(value)
+
+
+def _unread_groups(model_config: Message, member: str, groups: Sequence[Message]) -> Iterator[ConfigError]:
+    """Groups that no tower names, for models whose towers name their groups."""
+    model = getattr(model_config, member)
+    inputs = [t for field in ("towers", "din_towers") for t in getattr(model, field, ())]
+    if not inputs:
+        return
+    names = [g.group_name for g in groups]
+    for tower in inputs:
+        if tower.input not in names:
+            raise ConfigError(
+                f'a tower of {member} reads group "{tower.input}", which is not among feature_groups',
+                tower,
+                "input",
+                hint=suggest(tower.input, names, what="groups:"),
+            )
+    for group in groups:
+        if group.group_name not in {t.input for t in inputs}:
+            yield ConfigError(
+                f'no tower of {member} reads group "{group.group_name}"', group, "group_name", hint="add a tower or remove it"
+            )

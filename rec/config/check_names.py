@@ -1,0 +1,70 @@
+"""Names of metrics that a config refers to: best checkpoint, early stopping, export."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from google.protobuf.message import Message
+
+from rec.config.errors import ConfigError
+from rec.config.names import listed, nearest
+
+
+def metric_names(config: Message) -> list[str]:
+    """Names under which an evaluation reports: metrics and losses, with "_<tower>" for task towers.
+
+    The same names as `rec.tasks` gives, here without building anything.
+    """
+    model_config = config.model_config
+    member = model_config.WhichOneof("model")
+    towers = list(getattr(getattr(model_config, member), "task_towers", ())) if member else []
+    names: list[str] = []
+    for part, suffix in [(t, f"_{t.tower_name}") for t in towers] or [(model_config, "")]:
+        names += [n + suffix for n in _named(part.metrics, "metric")]
+        names += [f"loss_{n}{suffix}" for n in _named(part.losses, "loss")]
+    return [*names, "loss"]
+
+
+def _named(configs: Sequence[Message], oneof: str) -> list[str]:
+    names: list[str] = []
+    for config in configs:
+        name = config.WhichOneof(oneof)
+        if name is None:
+            continue
+        if name.startswith("custom_"):
+            name = getattr(config, name).class_path.replace(":", ".").rpartition(".")[2]
+        if name in names:  # two grouped_auc with other keys
+            name = next(f"{name}_{i}" for i in range(2, len(configs) + 2) if f"{name}_{i}" not in names)
+        names.append(name)
+    return names
+
+
+def check_best_metrics(config: Message) -> None:
+    """Refuses a metric name that no evaluation will report."""
+    names = metric_names(config)
+    train = config.train_config
+    if train.HasField("early_stopping"):
+        _known(train.early_stopping, "metric", names, "early_stopping")
+    if train.best_metric:
+        _known(train, "best_metric", names, "best_metric")
+    if config.HasField("export_config"):
+        export = config.export_config
+        if export.exporter_type not in ("latest", "best"):
+            raise ConfigError(
+                f'exporter_type "{export.exporter_type}" is unknown', export, "exporter_type", hint='use "latest" or "best"'
+            )
+        if export.HasField("best_exporter_metric") or export.exporter_type == "best":
+            _known(export, "best_exporter_metric", names, "best_exporter_metric")
+
+
+def _known(msg: Message, field: str, names: list[str], what: str) -> None:
+    name = getattr(msg, field)
+    if name in names:
+        return
+    near = nearest(name, names)
+    raise ConfigError(
+        f'{what} waits for metric "{name}", which no evaluation reports',
+        msg,
+        field,
+        hint=f'did you mean "{near}"?' if near else f"reported are {listed(names)}",
+    )
