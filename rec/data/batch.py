@@ -53,7 +53,7 @@ class Batch:
     def from_arrays(
         arrays: Arrays, *, position: dict[str, Any] | None = None, rows: pa.RecordBatch | None = None
     ) -> Batch:
-        """Wrap encoded arrays without a copy."""
+        """Tensors on the memory of encoded arrays."""
         return Batch(
             features=_tensors(arrays.features),
             labels=_tensors(arrays.labels),
@@ -113,7 +113,8 @@ class Batch:
 
 
 def _tensors(arrays: Mapping[str, np.ndarray]) -> dict[str, Tensor]:
-    return {name: torch.from_numpy(array) for name, array in arrays.items()}
+    # Read-only arrays are views of Arrow memory: a copy can be written to and does not keep a whole window alive.
+    return {name: torch.from_numpy(a if a.flags.writeable else a.copy()) for name, a in arrays.items()}
 
 
 def _cat(parts: Sequence[dict[str, Tensor]]) -> dict[str, Tensor]:
