@@ -83,6 +83,29 @@ def mlp_of(config: Message, in_features: int) -> MLP:
         return MLP(in_features, **kwargs_of(config))
 
 
+def flat_group(groups: GroupShapes, name: str, config: Message, field: str | None = None) -> GroupShape:
+    """The group of that name, which must have one vector a row.
+
+    Args:
+        groups: all groups.
+        name: of the group.
+        config: the message that asks for it, the place of an error.
+        field: the field of `config` that names it.
+    """
+    try:
+        group = groups[name]
+    except ConfigError as e:
+        raise ConfigError(e.text, config, field, hint=e.hint) from e
+    if "SEQUENCE" in group.type:
+        raise ConfigError(
+            f'group "{name}" is of type {group.type}; {config.DESCRIPTOR.name} reads a DEEP group here',
+            config,
+            field,
+            hint="nest it in a DEEP group as sequence_groups with a sequence_encoders, or use its encoder's tower",
+        )
+    return group
+
+
 def only_group(groups: GroupShapes, config: Message) -> GroupShape:
     """The input of a model that takes one group, whatever its name."""
     if len(groups) != 1:
@@ -91,7 +114,12 @@ def only_group(groups: GroupShapes, config: Message) -> GroupShape:
             config,
             hint="put the features into one group, or choose a model that reads several",
         )
-    return next(iter(groups.values()))
+    return flat_group(groups, next(iter(groups)), config)
+
+
+def main_group(groups: GroupShapes, name: str, config: Message) -> GroupShape:
+    """The group of that name; a single group is taken whatever its name."""
+    return flat_group(groups, next(iter(groups)) if len(groups) == 1 else name, config)
 
 
 def fields_of(group: GroupShape, config: Message) -> tuple[int, int]:
@@ -115,3 +143,37 @@ def fields_of(group: GroupShape, config: Message) -> tuple[int, int]:
             "(boundaries, autodis or mlp), or leave them out of the group",
         )
     return len(widths), usual
+
+
+def refuse_shared_terms(config: Message, num_class: int, unless: str | None = None) -> None:
+    """Refuse several classes where a model adds one and the same number to the logits of all.
+
+    A softmax does not see that number, and what makes it would never learn.
+
+    Args:
+        config: the model's message.
+        num_class: number of classes.
+        unless: field of `config` that, when set, mixes the terms by an MLP.
+    """
+    if num_class > 1 and not (unless and config.HasField(unless)):
+        raise ConfigError(
+            f"{config.DESCRIPTOR.name} adds one number to the logits of all {num_class} classes, "
+            "which a softmax does not see",
+            config,
+            hint=f"set {unless} {{ hidden_units: [...] }}" if unless else 'leave group "wide" out',
+        )
+
+
+def task_heads(config: Message, in_features: int) -> tuple[list[str], nn.ModuleList]:
+    """Names of the tasks and a tower (MLP, then logits) for each of `config.task_towers`."""
+    names = [tower.tower_name for tower in config.task_towers]
+    if not names:
+        raise ConfigError(f"{config.DESCRIPTOR.name} has no task_towers", config, hint="add task_towers { ... }")
+    for i, name in enumerate(names):
+        if name in names[:i]:
+            raise ConfigError(f'tower_name "{name}" is used twice', config.task_towers[i], "tower_name")
+    towers = nn.ModuleList()
+    for tower in config.task_towers:
+        mlp = mlp_of(tower.mlp, in_features)
+        towers.append(nn.Sequential(mlp, Head(mlp.out_features, num_class=tower.num_class)))
+    return names, towers

@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from rec.config.errors import ConfigError
-from rec.models.base import MODELS, Head, Model, fields_of, mlp_of
+from rec.models.base import MODELS, Head, Model, fields_of, flat_group, mlp_of, refuse_shared_terms
 from rec.modules.fm import factorization_machine
 from rec.protos.models import deepfm_pb2 as pb
 
@@ -27,22 +26,15 @@ class DeepFM(Model):
 
     def __init__(self, config: pb.DeepFM, groups: GroupShapes, *, num_class: int = 1) -> None:
         super().__init__()
-        if num_class > 1 and not config.HasField("final"):
-            # The same number added to each class is nothing to a softmax: dead parameters.
-            raise ConfigError(
-                f"DeepFM without final adds one wide and FM term to all {num_class} classes, "
-                "which a softmax does not see",
-                config,
-                hint="set final { hidden_units: [...] }",
-            )
+        refuse_shared_terms(config, num_class, "final")
+        flat_group(groups, "wide", config)
         self.fm_group = "fm" if "fm" in groups else "deep"
-        self.fm_fields, self.fm_width = fields_of(groups[self.fm_group], config)
-        groups["wide"]  # must exist; its width does not matter
-        self.deep = mlp_of(config.deep, groups["deep"].width)
+        self.num_fields, self.field_width = fields_of(flat_group(groups, self.fm_group, config), config)
+        self.deep = mlp_of(config.deep, flat_group(groups, "deep", config).width)
         self.final = None
         width = self.deep.out_features
         if config.HasField("final"):
-            self.final = mlp_of(config.final, 1 + self.fm_width + width)
+            self.final = mlp_of(config.final, 1 + self.field_width + width)
             width = self.final.out_features
         self.head = Head(width, num_class=num_class)
 
@@ -50,8 +42,8 @@ class DeepFM(Model):
         """Groups to "logits"."""
         wide_B1 = groups["wide"].sum(dim=1, keepdim=True)
         deep = self.deep(groups["deep"])
-        fields = groups[self.fm_group].reshape(-1, self.fm_fields, self.fm_width)
-        fm_BD = factorization_machine(fields)
+        fields_BFD = groups[self.fm_group].reshape(-1, self.num_fields, self.field_width)
+        fm_BD = factorization_machine(fields_BFD)
         if self.final is not None:
             return {"logits": self.head(self.final(torch.cat([wide_B1, fm_BD, deep], dim=1)))}
         return {"logits": self.head(deep) + wide_B1.squeeze(1) + fm_BD.sum(dim=1)}

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from rec.config.errors import ConfigError
-from rec.models.base import MODELS, Head, Model, fields_of, mlp_of
+from rec.models.base import MODELS, Head, Model, fields_of, flat_group, main_group, mlp_of
 from rec.ops.dot_interaction import dot_interaction, pair_index
 from rec.protos.models import dlrm_pb2 as pb
 
@@ -27,18 +27,16 @@ class DLRM(Model):
 
     def __init__(self, config: pb.DLRM, groups: GroupShapes, *, num_class: int = 1) -> None:
         super().__init__()
-        self.sparse_group = next(iter(groups)) if len(groups) == 1 else "sparse"
-        sparse = groups[self.sparse_group]
+        sparse = main_group(groups, "sparse", config)
+        self.sparse_group = sparse.name
         self.num_vectors, self.field_width = fields_of(sparse, config)
         self.with_sparse = config.arch_with_sparse
         self.bottom = None
         width = sparse.width if self.with_sparse else 0
         if len(groups) > 1 and "dense" in groups:
             if not config.HasField("dense_mlp"):
-                raise ConfigError(
-                    'group "dense" needs an MLP', config, hint="set dense_mlp { hidden_units: [...] }"
-                )
-            self.bottom = mlp_of(config.dense_mlp, groups["dense"].width)
+                raise ConfigError('group "dense" needs an MLP', config, hint="set dense_mlp { hidden_units: [...] }")
+            self.bottom = mlp_of(config.dense_mlp, flat_group(groups, "dense", config).width)
             if self.bottom.out_features != self.field_width:
                 raise ConfigError(
                     f"dense_mlp ends with {self.bottom.out_features} units, "
@@ -50,9 +48,7 @@ class DLRM(Model):
             width += self.field_width
             self.num_vectors += 1
         elif config.HasField("dense_mlp"):
-            raise ConfigError(
-                'dense_mlp is set, but there is no group "dense" beside "sparse"', config, "dense_mlp"
-            )
+            raise ConfigError('dense_mlp is set, but there is no group "dense" beside "sparse"', config, "dense_mlp")
         # Not a weight: kept out of checkpoints.
         self.register_buffer("pairs", pair_index(self.num_vectors), persistent=False)
         self.top = mlp_of(config.final, width + self.pairs.numel())

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from rec.config.errors import ConfigError
-from rec.models.base import MODELS, Head, Model, mlp_of
+from rec.models.base import MODELS, Head, Model, flat_group, mlp_of
 from rec.protos.models import multi_tower_pb2 as pb
 
 if TYPE_CHECKING:
@@ -28,7 +28,9 @@ class MultiTower(Model):
             raise ConfigError("MultiTower has no towers", config, hint='add towers { input: "<group>" }')
         self.inputs = [tower.input for tower in config.towers]
         # By place and not by name: a group's name may hold what a module's may not (a dot).
-        self.towers = nn.ModuleList(mlp_of(tower.mlp, groups[tower.input].width) for tower in config.towers)
+        self.towers = nn.ModuleList(
+            mlp_of(tower.mlp, flat_group(groups, tower.input, tower, "input").width) for tower in config.towers
+        )
         self.final = mlp_of(config.final, sum(tower.out_features for tower in self.towers))
         self.head = Head(self.final.out_features, num_class=num_class)
 

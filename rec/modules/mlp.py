@@ -79,9 +79,7 @@ def _ratios(dropout_ratio: Sequence[float], layers: int) -> list[float]:
     if len(ratios) == 1:
         ratios = ratios * layers
     if len(ratios) != layers:
-        raise ValueError(
-            f"dropout_ratio has {len(ratios)} values for {layers} hidden_units; give one, or one a layer"
-        )
+        raise ValueError(f"dropout_ratio has {len(ratios)} values for {layers} hidden_units; give one, or one a layer")
     if any(not 0 <= r < 1 for r in ratios):
         raise ValueError(f"dropout_ratio {ratios} must lie in [0, 1)")
     return ratios

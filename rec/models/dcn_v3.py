@@ -1,0 +1,91 @@
+"""DCNv3, renamed FCN."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from rec.config.errors import ConfigError
+from rec.models.base import MODELS, Model, fields_of, only_group
+from rec.modules.fusing_cross import FusingCross, chunked_heads
+from rec.modules.precision import full_precision
+from rec.protos.models import dcn_v3_pb2 as pb
+
+if TYPE_CHECKING:
+    from rec.embedding.shapes import GroupShapes
+
+
+@MODELS.register(pb.DCNV3)
+class DCNV3(Model):
+    """Li et al., "DCNv3: Towards Next Generation Deep Cross Network for CTR Prediction" (FCN), arXiv:2407.13349.
+
+    An exponential ("deep") and a linear ("shallow") cross network on the same fields; the prediction
+    is the mean of the two. Besides "logits" it gives "logits_deep" and "logits_shallow", on which
+    the Tri-BCE loss trains each branch by itself. One group of any name, features of equal width.
+    """
+
+    def __init__(self, config: pb.DCNV3, groups: GroupShapes, *, num_class: int = 1) -> None:
+        super().__init__()
+        group = only_group(groups, config)
+        self.group = group.name
+        self.num_fields, self.field_width = fields_of(group, config)
+        self.num_heads, self.num_class = config.num_heads, num_class
+        if self.num_heads < 1 or self.field_width % (2 * self.num_heads):
+            raise ConfigError(
+                f'group "{group.name}": features of width {self.field_width} cannot be cut into '
+                f"{self.num_heads} heads of even width",
+                config,
+                "num_heads" if config.HasField("num_heads") else None,
+                hint=f"make embedding_dim a multiple of {2 * max(1, self.num_heads)}",
+            )
+        self.of_probs = config.average == pb.DCNV3.PROBS
+        width = group.width // self.num_heads
+        shared = {
+            "num_heads": self.num_heads,
+            "num_class": num_class,
+            "use_ln": config.use_ln,
+            "use_bn": config.use_bn,
+            "bias_init_max": config.bias_init_max,
+        }
+        self.deep = FusingCross(
+            width,
+            exponential=True,
+            cross_num=config.deep_cross_num,
+            dropout_ratio=config.deep_dropout_ratio,
+            **shared,
+        )
+        self.shallow = FusingCross(
+            width,
+            exponential=False,
+            cross_num=config.shallow_cross_num,
+            dropout_ratio=config.shallow_dropout_ratio,
+            **shared,
+        )
+
+    def forward(self, groups: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Groups to "logits", "logits_deep" and "logits_shallow"."""
+        x = groups[self.group]
+        # Degree 2^layers: unit inputs reach 5e4 after three layers, past half precision's range.
+        with full_precision(x):
+            fields_BFW = x.float().reshape(-1, self.num_fields, self.field_width)
+            x_BHD = chunked_heads(fields_BFW, self.num_heads)
+            deep, shallow = self.deep(x_BHD), self.shallow(x_BHD)
+            logits = _mean_of_probs(deep, shallow) if self.of_probs else 0.5 * (deep + shallow)
+        predictions = {"logits": logits, "logits_deep": deep, "logits_shallow": shallow}
+        if self.num_class == 1:
+            return {name: value.squeeze(1) for name, value in predictions.items()}
+        return predictions
+
+
+def _mean_of_probs(a_BC: Tensor, b_BC: Tensor) -> Tensor:
+    """Logits of the mean of two probabilities (C = 1) or of two distributions over C classes.
+
+    In logs throughout: a mean that rounds to 1 would have an infinite logit.
+    """
+    if a_BC.shape[1] == 1:
+        log_p = torch.logaddexp(F.logsigmoid(a_BC), F.logsigmoid(b_BC))
+        return log_p - torch.logaddexp(F.logsigmoid(-a_BC), F.logsigmoid(-b_BC))
+    return torch.logaddexp(F.log_softmax(a_BC, dim=1), F.log_softmax(b_BC, dim=1))
