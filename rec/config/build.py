@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
-from google.protobuf.descriptor import Descriptor, FieldDescriptor
+from google.protobuf.descriptor import FieldDescriptor
 from google.protobuf.message import Message
 from google.protobuf.struct_pb2 import Struct, Value
 
@@ -57,7 +56,7 @@ class Builder:
         for other in field.containing_oneof.fields:
             if other is not field and other.name in set_by:
                 raise ConfigError(
-                    f'"{field.name}" and "{other.name}" (line {set_by[other.name].loc.line}) are both set, but '
+                    f'"{field.name}" and "{other.name}" (line {_line(set_by[other.name].loc, entry.loc)}) are both set, but '
                     f"{field.containing_type.name} takes only one {field.containing_oneof.name}",
                     hint="remove one of the two",
                     where=str(entry.loc),
@@ -67,7 +66,7 @@ class Builder:
         does = "the two are merged" if field.message_type is not None else "this one counts"
         self.warnings.append(
             f'{entry.loc}: "{field.name}" is set twice in {field.containing_type.name} '
-            f"(before at line {before.loc.line}); {does}"
+            f"(before at line {_line(before.loc, entry.loc)}); {does}"
         )
 
     def _set(self, msg: Message, field: FieldDescriptor, entry: Entry) -> None:
@@ -116,6 +115,11 @@ class Builder:
             )
 
 
+def _line(loc: Loc, here: Loc) -> str:
+    """The line of `loc`, with its file when it is not the one of `here`."""
+    return str(loc.line) if loc.file == here.file else f"{loc.line} of {loc.file}"
+
+
 def _fill_struct(struct: Struct, entry: Entry) -> None:
     """`kwargs { gamma: 2 }` is short for `kwargs { fields { key: "gamma" value { number_value: 2 } } }`."""
     _fill_value(struct.fields[entry.name], entry.value)
@@ -148,9 +152,3 @@ def _number(value: Scalar) -> float:
             hint=f'write "{value.text}" if a string is meant',
             where=str(value.loc),
         ) from None
-
-
-def descriptor_of(msg: Message) -> Descriptor:
-    """The message's type, typed."""
-    found: Any = msg.DESCRIPTOR
-    return found

@@ -47,7 +47,8 @@ def _check_train(config: Message) -> None:
             hint="remove one, or set it to 0 (a --set cannot remove it)",
         )
     if not train.num_steps and not train.num_epochs:
-        raise ConfigError("neither num_steps nor num_epochs is set", train, hint="add num_epochs: 1, for example")
+        zero = next((f for f in ("num_epochs", "num_steps") if train.HasField(f)), None)
+        raise ConfigError("neither num_steps nor num_epochs is set", train, zero, hint="set num_epochs: 1, for example")
     if config.data_config.batch_size == 0:
         raise ConfigError("batch_size is 0", config.data_config, "batch_size", hint="give at least 1")
 
@@ -64,7 +65,10 @@ def _check_features(config: Message, features: Sequence[Named]) -> None:
     for feature in features:
         if feature.name in first:
             raise ConfigError(
-                f'feature "{feature.name}" is declared twice', feature.config, "feature_name", hint="rename or remove one"
+                f'feature "{feature.name}" is declared twice',
+                feature.config,
+                "feature_name",
+                hint="rename or remove one",
             )
         first[feature.name] = feature
     data = config.data_config
@@ -95,9 +99,7 @@ def _check_labels(config: Message) -> Iterator[ConfigError]:
     towers = task_towers(model_config)
     if not towers:
         if not model_config.losses:
-            raise ConfigError(
-                "model_config has no losses", model_config, hint="add losses { binary_cross_entropy {} }"
-            )
+            raise ConfigError("model_config has no losses", model_config, hint="add losses { binary_cross_entropy {} }")
         return
     used = set()
     for tower in towers:
@@ -113,7 +115,7 @@ def _check_labels(config: Message) -> Iterator[ConfigError]:
                     f'{field} "{value}" of task "{tower.tower_name}" is not among data_config.{what}',
                     tower,
                     field,
-                    hint=suggest(value, known, what=f"{what}:"),
+                    hint=suggest(value, known, what=what),
                 )
         if not tower.losses:
             raise ConfigError(

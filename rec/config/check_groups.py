@@ -9,6 +9,7 @@ from google.protobuf.message import Message
 from rec.config.errors import ConfigError
 from rec.config.features import Named
 from rec.config.names import listed, suggest
+from rec.config.options import members
 from rec.protos import model_pb2
 
 _SEQUENCES = (model_pb2.SEQUENCE, model_pb2.JAGGED_SEQUENCE)
@@ -19,8 +20,11 @@ def check_groups(config: Message, features: Sequence[Named]) -> list[ConfigError
     model_config = config.model_config
     member = model_config.WhichOneof("model")
     if member is None:
-        models = [f.name for f in model_config.DESCRIPTOR.oneofs_by_name["model"].fields]
-        raise ConfigError("model_config has no model", model_config, hint=f"add one of {listed(models, most=50)}")
+        raise ConfigError(
+            "model_config has no model",
+            model_config,
+            hint=f"add one of {listed(members(model_config, 'model'), most=50)}",
+        )
     groups = model_config.feature_groups
     if not groups:
         raise ConfigError(
@@ -54,7 +58,7 @@ def _check_members(group: Message, known: dict[str, Named]) -> None:
                 group,
                 "feature_names",
                 index=i,
-                hint=suggest(name, known, what="features:"),
+                hint=suggest(name, known, what="features"),
             )
         if name in list(group.feature_names)[:i]:
             raise ConfigError(
@@ -125,7 +129,7 @@ def _check_encoders(group: Message) -> None:
                 f'{member} reads "{encoder.input}", which is not a sequence group of "{group.group_name}"',
                 encoder,
                 "input",
-                hint=suggest(encoder.input, names, what="sequence_groups:"),
+                hint=suggest(encoder.input, names, what="sequence_groups"),
             )
         read.add(encoder.input)
     for nested in group.sequence_groups:
@@ -150,7 +154,10 @@ def _unused_features(groups: Sequence[Message], features: Sequence[Named]) -> It
     for feature in features:
         if feature.name not in used:
             yield ConfigError(
-                f'feature "{feature.name}" is in no group', feature.config, "feature_name", hint="add it to one or remove it"
+                f'feature "{feature.name}" is in no group',
+                feature.config,
+                "feature_name",
+                hint="add it to one or remove it",
             )
 
 
@@ -172,10 +179,13 @@ def _unread_groups(model_config: Message, member: str, groups: Sequence[Message]
                 f'a tower of {member} reads group "{tower.input}", which is not among feature_groups',
                 tower,
                 "input",
-                hint=suggest(tower.input, names, what="groups:"),
+                hint=suggest(tower.input, names, what="groups"),
             )
     for group in groups:
         if group.group_name not in {t.input for t in inputs}:
             yield ConfigError(
-                f'no tower of {member} reads group "{group.group_name}"', group, "group_name", hint="add a tower or remove it"
+                f'no tower of {member} reads group "{group.group_name}"',
+                group,
+                "group_name",
+                hint="add a tower or remove it",
             )

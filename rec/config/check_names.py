@@ -8,6 +8,8 @@ from google.protobuf.message import Message
 
 from rec.config.errors import ConfigError
 from rec.config.names import listed, nearest
+from rec.config.options import members
+from rec.protos.metric_pb2 import MetricConfig
 
 
 def metric_names(config: Message) -> list[str]:
@@ -51,7 +53,10 @@ def check_best_metrics(config: Message) -> None:
         export = config.export_config
         if export.exporter_type not in ("latest", "best"):
             raise ConfigError(
-                f'exporter_type "{export.exporter_type}" is unknown', export, "exporter_type", hint='use "latest" or "best"'
+                f'exporter_type "{export.exporter_type}" is unknown',
+                export,
+                "exporter_type",
+                hint='use "latest" or "best"',
             )
         if export.HasField("best_exporter_metric") or export.exporter_type == "best":
             _known(export, "best_exporter_metric", names, "best_exporter_metric")
@@ -61,10 +66,15 @@ def _known(msg: Message, field: str, names: list[str], what: str) -> None:
     name = getattr(msg, field)
     if name in names:
         return
+    metric = next((m for m in members(MetricConfig, "metric") if name == m or name.startswith(f"{m}_")), None)
     near = nearest(name, names)
+    if metric is not None and not metric.startswith("custom_"):
+        hint = f"add metrics {{ {metric} {{}} }}, or use one of {listed(names)}"
+    else:
+        hint = f'did you mean "{near}"?' if near else f"reported are {listed(names)}"
     raise ConfigError(
         f'{what} waits for metric "{name}", which no evaluation reports',
         msg,
         field,
-        hint=f'did you mean "{near}"?' if near else f"reported are {listed(names)}",
+        hint=hint,
     )

@@ -48,9 +48,7 @@ class ConfigError(Exception):
         return _config_error, (self.text, self.field, self.index, self.hint, self.where)
 
 
-def _config_error(
-    text: str, field: str | None, index: int | None, hint: str | None, where: str | None
-) -> ConfigError:
+def _config_error(text: str, field: str | None, index: int | None, hint: str | None, where: str | None) -> ConfigError:
     return ConfigError(text, None, field, index=index, hint=hint, where=where)
 
 

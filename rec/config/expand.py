@@ -100,9 +100,11 @@ def apply_feature_defaults(config: Message) -> None:
         for field, value in defaults.ListFields():
             if field.name == "side":
                 _apply_side(feature, value)
-            elif field.name not in fields or feature.config.HasField(field.name):
-                continue
-            elif field.name == "embedding_dim" and not _embeds(feature):
+            elif (
+                field.name not in fields
+                or feature.config.HasField(field.name)
+                or (field.name == "embedding_dim" and not _embeds(feature))
+            ):
                 continue
             else:
                 setattr(feature.config, field.name, value)

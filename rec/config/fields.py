@@ -15,9 +15,7 @@ from rec.protos import pipeline_pb2
 def unknown_field(message: Descriptor, entry: Entry) -> ConfigError:
     """An error with the nearest field, or the block that the field belongs to."""
     name = entry.name
-    return ConfigError(
-        f'{message.name} has no field "{name}"', hint=_remedy(message, name), where=str(entry.loc)
-    )
+    return ConfigError(f'{message.name} has no field "{name}"', hint=_remedy(message, name), where=str(entry.loc))
 
 
 def _remedy(message: Descriptor, name: str) -> str:

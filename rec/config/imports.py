@@ -18,6 +18,7 @@ def import_object(class_path: str, msg: Message | None = None) -> Any:
     Args:
         class_path: where it is.
         msg: the message that names it in a field `class_path`, for the place of an error.
+
     Raises:
         ConfigError: naming the module that cannot be imported or the name that it lacks.
     """
@@ -54,7 +55,7 @@ def import_object(class_path: str, msg: Message | None = None) -> Any:
                 f'class_path "{class_path}": "{module_name}" has no "{part}"',
                 msg,
                 "class_path",
-                hint=suggest(part, known, what="it has"),
+                hint=suggest(part, known, what="its names"),
             )
         found = getattr(found, part)
     return found

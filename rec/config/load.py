@@ -31,9 +31,7 @@ class Loaded:
         path: the file it was loaded from.
     """
 
-    def __init__(
-        self, config: pipeline_pb2.EasyRecConfig, warnings: list[str], path: str, sources: SourceMap
-    ) -> None:
+    def __init__(self, config: pipeline_pb2.EasyRecConfig, warnings: list[str], path: str, sources: SourceMap) -> None:
         self.config = config
         self.warnings = warnings
         self.path = path
@@ -65,6 +63,7 @@ def load_config(path: str | os.PathLike[str], overrides: Sequence[str] = ()) -> 
     Args:
         path: a text-format file.
         overrides: texts of --set, applied in order; a repeated field replaces the file's.
+
     Raises:
         ConfigError: with `where` set.
     """
@@ -75,9 +74,7 @@ def load_config(path: str | os.PathLike[str], overrides: Sequence[str] = ()) -> 
         over = parse(text, name)
         for entry in over:
             if entry.name == "include":
-                raise ConfigError(
-                    "include works in files only", hint="put it into the config", where=str(entry.loc)
-                )
+                raise ConfigError("include works in files only", hint="put it into the config", where=str(entry.loc))
         entries = merge(entries, expand_feature_ranges(over), root, replace=True)
     return _resolve(entries, str(path))
 
@@ -116,8 +113,8 @@ def _read(path: Path, stack: list[Path], done: set[Path], named_at: Loc | None) 
     try:
         text = path.read_text(encoding="utf-8")
     except OSError as e:
-        siblings = sorted(p.name for p in path.parent.glob("*.config")) if path.parent.is_dir() else []
-        hint = suggest(path.name, siblings, what=f"configs in {path.parent}")
+        siblings = sorted(str(p) for p in path.parent.glob("*.config")) if path.parent.is_dir() else []
+        hint = suggest(str(path), siblings, what=f"configs in {path.parent}")
         if not path.parent.is_dir():
             hint = f"there is no folder {path.parent}"
         raise ConfigError(f"cannot read config {path}: {e.strerror}", hint=hint, where=where) from None
@@ -142,5 +139,3 @@ def _included(path: Path, entry: Entry) -> Path:
     if not isinstance(entry.value, Scalar) or entry.value.kind != "string":
         raise ConfigError("include takes the path of a file in quotes", where=str(entry.loc))
     return path.parent / entry.value.text
-
-

@@ -21,10 +21,16 @@ def listed(names: Iterable[str], *, most: int = 12) -> str:
     return f"{text} and {len(names) - most} more" if len(names) > most else text
 
 
-def suggest(name: str, known: Iterable[str], *, what: str = "known") -> str:
-    """`did you mean "x"?` or else the list of what is known."""
+def suggest(name: str, known: Iterable[str], *, what: str = "known names") -> str:
+    """`did you mean "x"?` or else the list of what is known.
+
+    Args:
+        name: what was written.
+        known: what could have been.
+        what: what the known ones are, in the plural.
+    """
     known = list(known)
     hit = nearest(name, known)
     if hit is not None:
         return f'did you mean "{hit}"?'
-    return f"{what}: {listed(known)}" if known else f"there are none {what}"
+    return f"{what}: {listed(known)}" if known else f"there are no {what}"

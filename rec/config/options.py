@@ -5,6 +5,7 @@ from __future__ import annotations
 from functools import cache
 
 from google.protobuf.descriptor import EnumValueDescriptor, FieldDescriptor
+from google.protobuf.message import Message
 
 from rec.protos import options_pb2
 
@@ -31,3 +32,8 @@ def unsupported_value(value: EnumValueDescriptor) -> str:
 def no_effect(field: FieldDescriptor) -> str:
     """Why setting this field changes nothing, or "" when it does."""
     return field.GetOptions().Extensions[options_pb2.no_effect]
+
+
+def members(msg: Message | type[Message], oneof: str) -> list[str]:
+    """Names of the supported members of a oneof."""
+    return [f.name for f in msg.DESCRIPTOR.oneofs_by_name[oneof].fields if not unsupported(f)]

@@ -34,7 +34,9 @@ def expand_range(text: str) -> list[str] | None:
     if int(last) < int(first) or int(last) - int(first) >= _MOST:
         raise ValueError(f'the range of "{text}" counts from {first} to {last}')
     width = len(first) if first.startswith("0") else 0
-    return [f"{text[: found[0].start()]}{i:0{width}d}{text[found[0].end() :]}" for i in range(int(first), int(last) + 1)]
+    return [
+        f"{text[: found[0].start()]}{i:0{width}d}{text[found[0].end() :]}" for i in range(int(first), int(last) + 1)
+    ]
 
 
 def expand_feature_ranges(entries: Sequence[Entry]) -> tuple[Entry, ...]:

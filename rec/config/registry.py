@@ -13,6 +13,7 @@ from google.protobuf.message import Message
 from rec.config.errors import ConfigError
 from rec.config.imports import custom_kwargs, import_object
 from rec.config.names import listed
+from rec.config.options import members
 
 C = TypeVar("C", bound=Callable[..., Any])
 
@@ -102,8 +103,7 @@ def _call(custom: Message, args: tuple[Any, ...], kw: dict[str, Any]) -> Any:
         inspect.signature(cls).bind(*args, **kwargs)
     except TypeError as e:
         raise ConfigError(
-            f"{custom.class_path} cannot be called with the keyword arguments "
-            f"{listed(kwargs) or '(none)'}: {e}",
+            f"{custom.class_path} cannot be called with the keyword arguments {listed(kwargs) or '(none)'}: {e}",
             custom,
             "kwargs" if custom.HasField("kwargs") else "class_path",
             hint=f"its signature is {inspect.signature(cls)}",
@@ -119,8 +119,7 @@ def oneof(msg: Message, name: str) -> Message:
     """
     member = msg.WhichOneof(name)
     if member is None:
-        members = [f.name for f in msg.DESCRIPTOR.oneofs_by_name[name].fields]
         raise ConfigError(
-            f"{msg.DESCRIPTOR.name} sets no {name}", msg, hint=f"set one of {listed(members, most=40)}"
+            f"{msg.DESCRIPTOR.name} sets no {name}", msg, hint=f"set one of {listed(members(msg, name), most=50)}"
         )
     return getattr(msg, member)

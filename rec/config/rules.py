@@ -25,9 +25,7 @@ def check_options(msg: Message) -> list[ConfigError]:
         if field.message_type is None and not field.is_repeated and value == field.default_value:
             continue
         if remedy := unsupported(field):
-            raise ConfigError(
-                f'"{field.name}" of {msg.DESCRIPTOR.name} is not supported', msg, field.name, hint=remedy
-            )
+            raise ConfigError(f'"{field.name}" of {msg.DESCRIPTOR.name} is not supported', msg, field.name, hint=remedy)
         if why := no_effect(field):
             warnings.append(
                 ConfigError(f'"{field.name}" of {msg.DESCRIPTOR.name} has no effect', msg, field.name, hint=why)

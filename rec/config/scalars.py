@@ -6,7 +6,7 @@ from google.protobuf.descriptor import FieldDescriptor as F
 
 from rec.config.errors import ConfigError
 from rec.config.names import listed, nearest
-from rec.config.options import unsupported_value
+from rec.config.options import required, unsupported_value
 from rec.config.textproto import Block, Entry, Scalar
 
 _INTEGERS = {
@@ -94,7 +94,12 @@ def _enum(field: F, entry: Entry, value: Scalar) -> int:
         found = values.get(value.text)
     else:
         hint = "without quotes" if value.text in values else f"one of {', '.join(values)}"
-        raise _wrong(field, entry, f'the string "{value.text}"', f"write {field.name}: {value.text if value.text in values else '...'}, {hint}")
+        raise _wrong(
+            field,
+            entry,
+            f'the string "{value.text}"',
+            f"write {field.name}: {value.text if value.text in values else '...'}, {hint}",
+        )
     if found is None:
         near = nearest(value.text, values)
         raise ConfigError(
@@ -103,7 +108,8 @@ def _enum(field: F, entry: Entry, value: Scalar) -> int:
             where=str(value.loc),
         )
     remedy = unsupported_value(found)
-    if remedy and found.number != field.default_value:
+    # The default of an optional field is what leaving it out gives, so writing it changes nothing.
+    if remedy and (required(field) or found.number != field.default_value):
         raise ConfigError(f'{found.name} of "{field.name}" is not supported', hint=remedy, where=str(value.loc))
     return found.number
 

@@ -87,7 +87,7 @@ def _tokens(text: str, file: str) -> Iterator[_Token]:
         match = _TOKEN.match(text, at)
         loc = Loc(file, line, at - start + 1)
         if match is None:
-            raise ConfigError(*_bad_character(text, at), where=str(loc))
+            raise _bad_character(text, at, loc)
         kind = match.lastgroup or ""
         at = match.end()
         if kind == "newline":
@@ -97,11 +97,14 @@ def _tokens(text: str, file: str) -> Iterator[_Token]:
     yield _Token("end", "", Loc(file, line, at - start + 1))
 
 
-def _bad_character(text: str, at: int) -> tuple[str]:
+def _bad_character(text: str, at: int, loc: Loc) -> ConfigError:
     if text[at] in "\"'":
-        return ("this string has no closing quote on its line",)
+        return ConfigError("this string has no closing quote on its line", hint=f"add {text[at]}", where=str(loc))
     rest = re.match(r"[^\s{}\[\]<>:;,]+", text[at:])
-    return (f"cannot read {rest.group() if rest else text[at]!r} as a number, a word or a string",)
+    found = rest.group() if rest else text[at]
+    return ConfigError(
+        f"cannot read {found!r} as a number, a word or a string", hint="remove or quote it", where=str(loc)
+    )
 
 
 _CLOSING = {"{": "}", "<": ">"}
@@ -141,7 +144,9 @@ class _Parser:
         token = self.advance()
         if token.kind == "mark" and token.text in "}>":
             raise ConfigError(
-                f'"{token.text}" closes nothing', hint="remove it, or look for one too many before it", where=str(token.loc)
+                f'"{token.text}" closes nothing',
+                hint="remove it, or look for one too many before it",
+                where=str(token.loc),
             )
         if token.kind != "word" or token.text.startswith("-"):
             raise ConfigError(f"expected the name of a field, found {token.text}", where=str(token.loc))
@@ -186,9 +191,7 @@ class _Parser:
             return Scalar("string", "".join(_decoded(p) for p in parts), token.loc)
         if token.kind in ("number", "word"):
             return Scalar(token.kind, re.sub(r"\s", "", token.text), token.loc)
-        raise ConfigError(
-            f'"{name}" has no value, found {token.text or "the end of the file"}', where=str(token.loc)
-        )
+        raise ConfigError(f'"{name}" has no value, found {token.text or "the end of the file"}', where=str(token.loc))
 
 
 def _decoded(token: _Token) -> str:

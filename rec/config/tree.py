@@ -9,9 +9,7 @@ from google.protobuf.descriptor import Descriptor, FieldDescriptor
 from rec.config.textproto import Block, Entry, ListValue
 
 
-def merge(
-    base: Sequence[Entry], over: Sequence[Entry], message: Descriptor, *, replace: bool
-) -> tuple[Entry, ...]:
+def merge(base: Sequence[Entry], over: Sequence[Entry], message: Descriptor, *, replace: bool) -> tuple[Entry, ...]:
     """`over` laid on `base`: scalars replaced, messages merged, a oneof's other member removed.
 
     Args:
@@ -55,9 +53,7 @@ def _without(entries: list[Entry], names: set[str]) -> list[Entry]:
     return [e for e in entries if e.name not in names] if names else entries
 
 
-def _merge_block(
-    base: list[Entry], entry: Entry, block: Block, message: Descriptor, *, replace: bool
-) -> list[Entry]:
+def _merge_block(base: list[Entry], entry: Entry, block: Block, message: Descriptor, *, replace: bool) -> list[Entry]:
     same = [e for e in base if e.name == entry.name and isinstance(e.value, Block)]
     if not same:
         return [*base, entry]
