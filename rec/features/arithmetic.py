@@ -57,6 +57,7 @@ class Arithmetic:
 
     Args:
         text: e.g. "log1p(max(x, 0)) / 3".
+
     Raises:
         ValueError: naming what is not understood.
     """
@@ -70,7 +71,7 @@ class Arithmetic:
             tree = ast.parse(text.replace("^", "**"), mode="eval")
         except (SyntaxError, ValueError, RecursionError, MemoryError) as e:
             raise ValueError(f'"{text}" is no expression ({e.__class__.__name__})') from e
-        self._check(tree.body)
+        self._check(tree.body, 100)
         self._body = tree.body
 
     def __call__(self, x: np.ndarray) -> np.ndarray:
@@ -79,7 +80,9 @@ class Arithmetic:
         with np.errstate(all="ignore"):
             return np.broadcast_to(np.asarray(self._value(self._body, x), np.float64), x.shape)
 
-    def _check(self, node: ast.AST) -> None:
+    def _check(self, node: ast.AST, depth: int) -> None:
+        if depth == 0:
+            raise ValueError(f'"{self.text[:40]}..." is nested too deeply')
         children: list[ast.AST] = []
         if isinstance(node, ast.BinOp) and type(node.op) in _BINARY:
             children = [node.left, node.right]
@@ -96,11 +99,13 @@ class Arithmetic:
             children = list(node.args)
         elif isinstance(node, ast.Name):
             if node.id != "x" and node.id not in _CONSTANTS:
-                raise ValueError(f'"{self.text}" names "{node.id}"; the variable is "x", constants are {listed(_CONSTANTS)}')
+                raise ValueError(
+                    f'"{self.text}" names "{node.id}"; the variable is "x", constants are {listed(_CONSTANTS)}'
+                )
         elif not (isinstance(node, ast.Constant) and type(node.value) in (int, float)):
             raise ValueError(f'"{self.text}": {ast.unparse(node)} is not understood')
         for child in children:
-            self._check(child)
+            self._check(child, depth - 1)
 
     def _value(self, node: ast.AST, x: np.ndarray) -> Any:
         if isinstance(node, ast.BinOp):

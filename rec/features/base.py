@@ -200,7 +200,9 @@ class Feature(ABC):
         config = self.config
         if not config.embedding_dim:
             raise ConfigError(
-                f'feature "{self.name}" has ids but no embedding_dim', config, "embedding_dim",
+                f'feature "{self.name}" has ids but no embedding_dim',
+                config,
+                "embedding_dim",
                 hint="set embedding_dim, e.g. embedding_dim: 16",
             )
         constraints = None
@@ -250,12 +252,16 @@ class Feature(ABC):
         side, colon, column = text.partition(":")
         if not colon or not column:
             raise ConfigError(
-                f'feature "{self.name}" has expression "{text}"', self.config, "expression",
+                f'feature "{self.name}" has expression "{text}"',
+                self.config,
+                "expression",
                 hint=f'write "<side>:<column>", e.g. "user:{text or "age"}"; sides are {listed(SIDES)}',
             )
         if side not in SIDES:
             raise ConfigError(
-                f'feature "{self.name}" has expression "{text}" with unknown side "{side}"', self.config, "expression",
+                f'feature "{self.name}" has expression "{text}" with unknown side "{side}"',
+                self.config,
+                "expression",
                 hint=suggest(side, SIDES, what="sides are"),
             )
         return side, column

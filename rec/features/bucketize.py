@@ -46,7 +46,7 @@ class Bucketizer(ABC):
             wrong = bad[at]
             if values.null_count:
                 wrong &= ~numpy(values.is_null())
-        return words[at], wrong
+        return words[at], wrong if wrong is not None and wrong.any() else None
 
 
 class Buckets(Bucketizer):

@@ -17,6 +17,7 @@ def build_features(config: pipeline_pb2.EasyRecConfig, *, asset_dir: str = "") -
     Args:
         config: the whole config.
         asset_dir: where vocabulary files lie, when not where the config says (an export folder).
+
     Raises:
         ConfigError: for a wrong feature, a name used twice, a table whose users disagree, an unknown
             or circular "feature:" input.
@@ -69,7 +70,9 @@ def encoding_order(features: list[Feature]) -> list[Feature]:
         for name in sources(feature):
             if name not in by_name:
                 raise ConfigError(
-                    f'feature "{feature.name}" reads the output of unknown feature "{name}"', feature.config, "expression",
+                    f'feature "{feature.name}" reads the output of unknown feature "{name}"',
+                    feature.config,
+                    "expression",
                     hint=suggest(name, by_name, what="features are"),
                 )
             visit(by_name[name], (*path, feature.name))
@@ -91,7 +94,10 @@ def _check_names(features: list[Feature]) -> None:
     for feature in features:
         if feature.name in seen:
             raise ConfigError(
-                f'two features are called "{feature.name}"', feature.config, "feature_name", hint="give each its own name"
+                f'two features are called "{feature.name}"',
+                feature.config,
+                "feature_name",
+                hint="give each its own name",
             )
         seen[feature.name] = feature
 
@@ -109,11 +115,14 @@ def _check_tables(features: list[Feature]) -> None:
         for name in ("rows", "dim", "data_type", "init_fn", "trainable", "constraints"):
             mine, theirs = getattr(table, name), getattr(known, name)
             if mine != theirs:
-                what = {"rows": "row count", "dim": "embedding_dim", "constraints": "embedding_constraints"}.get(name, name)
+                what = {"rows": "row count", "dim": "embedding_dim", "constraints": "embedding_constraints"}.get(
+                    name, name
+                )
                 raise ConfigError(
                     f'features "{other.name}" and "{feature.name}" share table "{table.name}" but differ in {what}: '
                     f"{_shown(theirs)} and {_shown(mine)}",
-                    feature.config, "embedding_name" if feature.config.embedding_name else None,
+                    feature.config,
+                    "embedding_name" if feature.config.embedding_name else None,
                     hint="make them equal, or give one another embedding_name",
                 )
 

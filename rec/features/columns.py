@@ -85,7 +85,9 @@ def explode(column: pa.Array, separator: str = "") -> Leaves:
         separator: "" never splits strings.
     """
     dtype = column.type
-    if pa.types.is_dictionary(dtype) and (is_list(dtype.value_type) or (separator and _occurs(column.dictionary, separator))):
+    if pa.types.is_dictionary(dtype) and (
+        is_list(dtype.value_type) or (separator and _occurs(column.dictionary, separator))
+    ):
         column = column.dictionary_decode()
         dtype = column.type
     if is_list(dtype):
@@ -121,6 +123,14 @@ def missing(values: pa.Array) -> np.ndarray | None:
         if empty is not None and empty.any():
             gone = empty if gone is None else gone | empty
     return gone if gone is not None and gone.any() else None
+
+
+def nulled(column: pa.Array) -> tuple[pa.Array, np.ndarray | None]:
+    """The column with null in place of whatever is missing, and the mask [N] of that (None: nothing is)."""
+    gone = missing(column)
+    if gone is not None:
+        column = pc.if_else(pa.array(gone), pa.nulls(len(column), column.type), column)
+    return column, gone
 
 
 def numpy(array: pa.Array) -> np.ndarray:

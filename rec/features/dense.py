@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow as pa
 
 from rec.features.base import Encoded
-from rec.features.columns import explode, is_list, missing, parents_of
+from rec.features.columns import explode, is_list, kind_of, nulled, parents_of
 from rec.features.normalize import Normalizer
 from rec.features.parse import floats
 from rec.features.steps import split_steps
@@ -53,21 +53,27 @@ def encode_dense_steps(column: pa.Array, rule: DenseRule) -> Encoded:
     """`values` float32 [sum L, D], `lengths` int32 [B]."""
     steps, lengths = split_steps(column, rule.delim, length=rule.length, keep_last=rule.keep_last)
     values, bad, reason = _matrix(steps, rule)
-    return Encoded(values, lengths.astype(np.int32), bad=None if bad is None else parents_of(bad, lengths), reason=reason)
+    return Encoded(
+        values, lengths.astype(np.int32), bad=None if bad is None else parents_of(bad, lengths), reason=reason
+    )
 
 
 def _matrix(column: pa.Array, rule: DenseRule) -> tuple[np.ndarray, np.ndarray | None, str]:
     """float32 [N, D], the mask [N] of wrong elements, and what is wrong with them."""
     n, d = len(column), rule.value_dim
-    leaves = explode(column, rule.separator if d > 1 else "") if d > 1 or is_list(column.type) else None
-    values = column if leaves is None else leaves.values
-    lengths = None if leaves is None else leaves.lengths
+    values, lengths = column, None
+    if d > 1 or kind_of(column.type)[0]:
+        if pa.types.is_dictionary(column.type):
+            column = column.dictionary_decode()
+        gone = None
+        if not is_list(column.type):
+            column, gone = nulled(column)  # before splitting: "" would become one value
+        leaves = explode(column, rule.separator if d > 1 else "")
+        values, lengths = leaves.values, leaves.lengths
+        if lengths is None and gone is not None:
+            lengths, values = (~gone).astype(np.int64), values.filter(pa.array(~gone))
     if lengths is None:
         lengths = np.ones(n, np.int64)
-        gone = missing(values)
-        if d > 1 and gone is not None:  # "" or null where D values are due
-            lengths[gone] = 0
-            values = values.filter(pa.array(~gone))
     x, unread = floats(values)
     if unread is not None or lengths.min(initial=d) != d or lengths.max(initial=d) != d:
         return _ragged(x, unread, lengths, rule)

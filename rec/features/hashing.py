@@ -34,6 +34,7 @@ def xxh64(data: np.ndarray, starts: np.ndarray, lengths: np.ndarray) -> np.ndarr
         data: uint8, with at least 8 bytes after the last range.
         starts: int64 [N].
         lengths: int64 [N].
+
     Returns:
         uint64 [N]
     """

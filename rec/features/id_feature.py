@@ -33,7 +33,9 @@ class IdFeature(Feature):
         self.weighted = config.weighted
         if self.weighted and self.is_sequence:
             raise ConfigError(
-                f'sequence feature "{self.name}" is weighted', config, "weighted",
+                f'sequence feature "{self.name}" is weighted',
+                config,
+                "weighted",
                 hint="steps carry no weights: remove it, or use an id_feature",
             )
         # A step holds one id unless the config says otherwise; a row any number.
@@ -91,7 +93,9 @@ class IdFeature(Feature):
 
     def _bucketizer(self) -> Bucketizer:
         config = self.config
-        given = [w for w in _WAYS if (len(getattr(config, w)) if w in ("vocab_list", "vocab_dict") else config.HasField(w))]
+        given = [
+            w for w in _WAYS if (len(getattr(config, w)) if w in ("vocab_list", "vocab_dict") else config.HasField(w))
+        ]
         if not given:
             raise ConfigError(
                 f'feature "{self.name}" does not say how values become ids', config, hint=f"set one of {listed(_WAYS)}"
@@ -105,7 +109,9 @@ class IdFeature(Feature):
         if way in ("hash_bucket_size", "num_buckets"):
             rows = int(getattr(config, way))
             if rows == 0:
-                raise ConfigError(f'feature "{self.name}" has {way}: 0', config, way, hint="a table needs one row or more")
+                raise ConfigError(
+                    f'feature "{self.name}" has {way}: 0', config, way, hint="a table needs one row or more"
+                )
             if way == "hash_bucket_size":
                 if other is not None:
                     self.notes.append("default_bucketize_value has no effect: every value has a hash")
@@ -134,7 +140,9 @@ class IdFeature(Feature):
         found = {e.key: int(e.value) for e in entries}
         if other is None:
             if min(found.values()) < 2:
-                self.notes.append("vocab_dict has ids below 2, which also stand for the default value (0) and unknown words (1)")
+                self.notes.append(
+                    "vocab_dict has ids below 2, which also stand for the default value (0) and unknown words (1)"
+                )
             if self._default_text():
                 found[self._default_text()] = 0
         rows = max(*found.values(), 1 if other is None else other) + 1
@@ -143,7 +151,9 @@ class IdFeature(Feature):
     def _vocab_file(self, other: int | None) -> tuple[pa.Array, np.ndarray, int]:
         if other is None:
             raise ConfigError(
-                f'feature "{self.name}" has a vocab_file but no default_bucketize_value', self.config, "vocab_file",
+                f'feature "{self.name}" has a vocab_file but no default_bucketize_value',
+                self.config,
+                "vocab_file",
                 hint="set default_bucketize_value to the id of unknown words",
             )
         words, ids = read_vocab_file(self._vocab_path(), self.config, label=f'feature "{self.name}"')
@@ -157,20 +167,28 @@ class IdFeature(Feature):
         again = repeated(pa.array(words))
         if again is not None:
             raise ConfigError(
-                f'{where} of feature "{self.name}" repeats "{words[again]}"', self.config, where, index=again,
+                f'{where} of feature "{self.name}" repeats "{words[again]}"',
+                self.config,
+                where,
+                index=again,
                 hint="every word has one id",
             )
         if "" in words:
             raise ConfigError(
-                f'{where} of feature "{self.name}" has an empty word', self.config, where, index=words.index(""),
+                f'{where} of feature "{self.name}" has an empty word',
+                self.config,
+                where,
+                index=words.index(""),
                 hint="an empty value is missing and becomes default_value",
             )
 
     def _check_other(self, other: int | None, rows: int) -> None:
         if other is not None and other >= rows:
             raise ConfigError(
-                f'feature "{self.name}" has default_bucketize_value {other}, but {rows} ids', self.config,
-                "default_bucketize_value", hint=f"choose an id below {rows}",
+                f'feature "{self.name}" has default_bucketize_value {other}, but {rows} ids',
+                self.config,
+                "default_bucketize_value",
+                hint=f"choose an id below {rows}",
             )
 
     def _default_text(self) -> str:
@@ -182,7 +200,10 @@ class IdFeature(Feature):
         config = self.config
         field, text = "default_value", self._default_text()
         if self.scope.encoded and config.HasField("fg_encoded_default_value"):
-            field, text = "fg_encoded_default_value", config.fg_encoded_default_value or ("0" if self.is_sequence else "")
+            field, text = (
+                "fg_encoded_default_value",
+                config.fg_encoded_default_value or ("0" if self.is_sequence else ""),
+            )
         elif config.HasField("fg_encoded_default_value"):
             self.notes.append("fg_encoded_default_value has no effect unless fg_mode is FG_NONE")
         if not text:
@@ -194,7 +215,9 @@ class IdFeature(Feature):
         ids, bad = bucketizer(pa.array(parts))
         if bad is not None:
             raise ConfigError(
-                f'{field} "{text}" of feature "{self.name}" {bucketizer.reason}', config, field,
+                f'{field} "{text}" of feature "{self.name}" {bucketizer.reason}',
+                config,
+                field,
                 hint="choose a value that has an id, or leave it empty for no id",
             )
         return ids

@@ -61,7 +61,9 @@ def encode_ids(column: pa.Array, rule: IdRule) -> Encoded:
     bad_rows = None if bad is None else parents_of(bad, lengths)
     if wrong_weight is not None:
         rows = parents_of(wrong_weight, lengths)
-        bad_rows, reason = (rows, "has a weight that is no finite number") if bad_rows is None else (bad_rows | rows, reason)
+        bad_rows, reason = (
+            (rows, "has a weight that is no finite number") if bad_rows is None else (bad_rows | rows, reason)
+        )
     if gone is not None:
         keep = ~gone
         lengths = count(keep, lengths)
@@ -116,13 +118,15 @@ def encode_id_steps(column: pa.Array, rule: IdRule) -> Encoded:
     return Encoded(ids, lengths.astype(np.int32), None, inner_lengths, bad_rows, reason)
 
 
-def _weighted(column: pa.Array, separator: str):
+def _weighted(
+    column: pa.Array, separator: str
+) -> tuple[pa.Array, np.ndarray | None, np.ndarray, np.ndarray | None]:
     """Keys, counts [B], weights float32 [N] and the mask of wrong weights, of map or "id:weight" columns."""
     if pa.types.is_map(column.type):
-        lengths = np.asarray(pc.list_value_length(column).fill_null(0)).astype(np.int64)
-        # A slice or a null row leaves entries behind that belong to no row.
-        entries = pc.list_flatten(column.cast(pa.list_(pa.struct([("key", column.type.key_type), ("value", column.type.item_type)]))))
-        keys, items = entries.field("key"), entries.field("value")
+        pair = pa.struct([("key", column.type.key_type), ("value", column.type.item_type)])
+        leaves = explode(column.cast(pa.list_(pair)))
+        lengths = leaves.lengths
+        keys, items = leaves.values.field("key"), leaves.values.field("value")
     else:
         leaves = explode(column, separator)
         lengths = leaves.lengths
@@ -146,5 +150,3 @@ def _weighted(column: pa.Array, separator: str):
         weights[nulls] = 1.0
     wrong = ~np.isfinite(weights) if bad is None else bad | ~np.isfinite(weights)
     return keys, lengths, weights.astype(np.float32), wrong if wrong.any() else None
-
-

@@ -27,6 +27,7 @@ class Normalizer:
 
     Args:
         text: the setting.
+
     Raises:
         ValueError: naming the part that is wrong and what would do.
     """
@@ -35,8 +36,8 @@ class Normalizer:
         self.text = text
         method, arguments = _split(text)
         if method == "expression":
-            expr = arguments.removeprefix("expr=").strip()
-            if not arguments.startswith("expr=") or not expr:
+            key, _, expr = (part.strip() for part in arguments.partition("="))
+            if key != "expr" or not expr:
                 raise ValueError("method=expression needs expr, e.g. method=expression,expr=log1p(x)")
             self._apply: _Transform = Arithmetic(expr)
         else:

@@ -29,7 +29,9 @@ class PythonFeature(Feature):
 
             if not config.num_buckets:
                 raise ConfigError(
-                    f'feature "{self.name}" has embedding_dim but no num_buckets', config, "embedding_dim",
+                    f'feature "{self.name}" has embedding_dim but no num_buckets',
+                    config,
+                    "embedding_dim",
                     hint="set num_buckets to the rows of its table",
                 )
             self.table = self.table_spec(int(config.num_buckets))

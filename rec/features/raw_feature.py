@@ -80,12 +80,16 @@ class RawFeature(Feature):
         bounds = np.asarray(list(config.boundaries), np.float32)
         if not np.isfinite(bounds).all() or (np.diff(bounds) <= 0).any():
             raise ConfigError(
-                f'boundaries of feature "{self.name}" do not rise (as float32)', config, "boundaries",
+                f'boundaries of feature "{self.name}" do not rise (as float32)',
+                config,
+                "boundaries",
                 hint="write them in ascending order, each once",
             )
         if config.WhichOneof("dense_emb"):
             raise ConfigError(
-                f'feature "{self.name}" has boundaries and {config.WhichOneof("dense_emb")}', config, "boundaries",
+                f'feature "{self.name}" has boundaries and {config.WhichOneof("dense_emb")}',
+                config,
+                "boundaries",
                 hint="bucket ids have a table already: remove one of them",
             )
         bucketizer: Bucketizer = Boundaries(list(config.boundaries), normalizer)
@@ -124,7 +128,9 @@ class RawFeature(Feature):
         config = self.config
         if self.value_dim == 0:
             raise ConfigError(
-                f'dense feature "{self.name}" has value_dim: 0', config, "value_dim",
+                f'dense feature "{self.name}" has value_dim: 0',
+                config,
+                "value_dim",
                 hint="set the number of its values, or boundaries to make ids of them",
             )
         kind = config.WhichOneof("dense_emb")
@@ -151,14 +157,20 @@ class RawFeature(Feature):
         config = self.config
         if self.is_sequence:
             raise ConfigError(
-                f'sequence feature "{self.name}" has {kind}', config, kind,
+                f'sequence feature "{self.name}" has {kind}',
+                config,
+                kind,
                 hint="steps take dense values or boundaries",
             )
         if not config.embedding_dim:
-            raise ConfigError(f'feature "{self.name}" has {kind} but no embedding_dim', config, kind, hint="set embedding_dim")
+            raise ConfigError(
+                f'feature "{self.name}" has {kind} but no embedding_dim', config, kind, hint="set embedding_dim"
+            )
         if kind == "autodis" and self.value_dim != 1:
             raise ConfigError(
-                f'feature "{self.name}" has autodis and value_dim {self.value_dim}', config, kind,
+                f'feature "{self.name}" has autodis and value_dim {self.value_dim}',
+                config,
+                kind,
                 hint="autodis embeds one number: use mlp for several",
             )
 
@@ -173,15 +185,19 @@ class RawFeature(Feature):
             numbers = []
         if len(numbers) not in (1, self.value_dim):
             raise ConfigError(
-                f'{field} "{text}" of feature "{self.name}" is neither one number nor {self.value_dim}', config, field,
-                hint=f"write numbers with the separator between them, or leave it empty to refuse missing values",
+                f'{field} "{text}" of feature "{self.name}" is neither one number nor {self.value_dim}',
+                config,
+                field,
+                hint="write numbers with the separator between them, or leave it empty to refuse missing values",
             )
         x = np.broadcast_to(np.asarray(numbers, np.float64), (self.value_dim,))
         if normalizer is not None and field == "default_value":
             x = normalizer(x)
         x = x.astype(np.float32)
         if not np.isfinite(x).all():
-            raise ConfigError(f'{field} "{text}" of feature "{self.name}" is not finite after its normalizer', config, field)
+            raise ConfigError(
+                f'{field} "{text}" of feature "{self.name}" is not finite after its normalizer', config, field
+            )
         return x
 
     def _default_text(self) -> tuple[str, str]:

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
-from rec.features.columns import explode, is_list, missing
+from rec.features.columns import explode, is_list, nulled
 
 
 def split_steps(column: pa.Array, delim: str, *, length: int, keep_last: bool) -> tuple[pa.Array, np.ndarray]:
@@ -25,9 +24,7 @@ def split_steps(column: pa.Array, delim: str, *, length: int, keep_last: bool) -
         column = column.dictionary_decode()
     if not is_list(column.type):
         # Before splitting: "" would become one empty step.
-        gone = missing(column)
-        if gone is not None:
-            column = pc.if_else(pa.array(gone), pa.nulls(len(column), column.type), column)
+        column, gone = nulled(column)
         leaves = explode(column, delim)
         if leaves.lengths is None:
             present = np.ones(len(column), bool) if gone is None else ~gone

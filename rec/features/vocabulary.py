@@ -96,7 +96,9 @@ def read_vocab_file(path: str, config, *, label: str) -> tuple[pa.Array, np.ndar
         return ConfigError(f'{label}: vocab_file "{path}" {text}', config, "vocab_file", hint=hint)
 
     if not os.path.isfile(path):
-        raise wrong("does not exist", "give the path of a text file, relative to where the command runs or to asset_dir")
+        raise wrong(
+            "does not exist", "give the path of a text file, relative to where the command runs or to asset_dir"
+        )
     with open(path, "rb") as file:
         content = file.read()
     try:
