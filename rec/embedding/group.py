@@ -1,0 +1,164 @@
+"""From the flat tensors of a batch to the feature groups that a model reads."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+
+import torch
+from google.protobuf.message import Message
+from torch import Tensor, nn
+
+from rec.config.errors import ConfigError, DataError
+from rec.embedding.dense import DenseEmbeddings
+from rec.embedding.encoders import ENCODERS, SequenceEncoder
+from rec.embedding.init import parse_init
+from rec.embedding.plain import PlainTables
+from rec.embedding.plan import Block, GroupPlan, Part, Plan
+from rec.embedding.shapes import GroupShapes
+from rec.features.base import Feature, TableSpec
+
+
+class EmbeddingGroup(nn.Module):
+    """Look-ups, dense values and sequence encoders of all feature groups.
+
+    Args:
+        features: all features of the job.
+        config: the `ModelConfig`: its feature groups, and the widths of WIDE groups.
+        backend: "fused" trains tables inside the backward pass on torchrec and fbgemm, on one process or
+            many; "plain" has them as parameters, for export and as reference.
+        sparse_optimizer: the `SparseOptimizer` message that trains the tables (fused only).
+        device: where the tables lie.
+        seed: of the tables' initial values.
+
+    Attributes:
+        shapes: names and widths of the groups.
+    """
+
+    def __init__(
+        self,
+        features: Iterable[Feature],
+        config: Message,
+        *,
+        backend: str = "fused",
+        sparse_optimizer: Message | None = None,
+        device: torch.device | str = "cpu",
+        seed: int = 0,
+    ) -> None:
+        super().__init__()
+        device = torch.device(device)
+        self.plan = Plan(features, config)
+        self.backend = backend
+        _check_inits(self.plan)
+        if backend == "plain":
+            self.tables = PlainTables(self.plan, device=device, seed=seed)
+        elif backend == "fused":
+            from rec.embedding.fused import FusedTables
+
+            self.tables = FusedTables(self.plan, sparse_optimizer, device=device, seed=seed)
+        else:
+            raise ValueError(f'backend "{backend}" is not "fused" or "plain"')
+        self.dense = DenseEmbeddings(self.plan.dense)
+        self.encoders = nn.ModuleList()
+        shapes = []
+        for group in self.plan.groups:
+            columns = list(group.shape.features)
+            for i, (message, nested) in enumerate(group.encoders):
+                encoder = ENCODERS.build(message, nested.shape)
+                if not isinstance(encoder, SequenceEncoder):
+                    raise ConfigError(
+                        f"{type(encoder).__name__} is no sequence encoder",
+                        message,
+                        hint="make it a subclass of rec.embedding.SequenceEncoder",
+                    )
+                self.encoders.append(encoder)
+                columns.append((message.name or f"{nested.shape.name}_{i}", encoder.output_width))
+            shapes.append(replace(group.shape, features=tuple(columns)))
+        self.shapes = GroupShapes(shapes)
+        self.to(device)
+
+    @property
+    def table_specs(self) -> dict[str, TableSpec]:
+        """The tables by name, those of WIDE groups and suffixes included."""
+        return dict(self.plan.tables)
+
+    def forward(self, features: dict[str, Tensor]) -> dict[str, Tensor]:
+        """The groups of a batch.
+
+        Args:
+            features: flat tensors: `<feature>.values`, `.lengths`, `.weights`, `.inner_lengths`.
+        Returns:
+            `<group>` [B, width] for DEEP and WIDE; for sequence groups `<group>.query` [B, Dq] (when it has
+            members), `<group>.sequence` jagged [sum L, Ds] and `<group>.lengths` [B].
+        """
+        blocks = self.tables(features)
+        dense = self.dense(features)
+        out: dict[str, Tensor] = {}
+        first = 0
+        for group in self.plan.groups:
+            name = group.shape.name
+            if group.length_of:
+                if group.parts:
+                    out[f"{name}.query"] = _columns(group.parts, blocks, dense, features)
+                out[f"{name}.sequence"] = _columns(group.sequence, blocks, dense, features)
+                out[f"{name}.lengths"] = self._lengths(group, features)
+                continue
+            pieces = [_columns(group.parts, blocks, dense, features)] if group.parts else []
+            for i, (_, nested) in enumerate(group.encoders):
+                pieces.append(self._encode(self.encoders[first + i], nested, blocks, dense, features))
+            first += len(group.encoders)
+            out[name] = pieces[0] if len(pieces) == 1 else torch.cat(pieces, dim=1)
+        return out
+
+    def _encode(
+        self,
+        encoder: nn.Module,
+        group: GroupPlan,
+        blocks: Sequence[Tensor],
+        dense: dict[str, Tensor],
+        features: dict[str, Tensor],
+    ) -> Tensor:
+        lengths = self._lengths(group, features)
+        steps = _columns(group.sequence, blocks, dense, features)
+        if group.parts:
+            query = _columns(group.parts, blocks, dense, features)
+        else:
+            query = lengths.unsqueeze(1)[:, :0].to(steps.dtype)
+        return encoder(query, steps, lengths)
+
+    def _lengths(self, group: GroupPlan, features: dict[str, Tensor]) -> Tensor:
+        lengths = features[f"{group.length_of}.lengths"]
+        if self.backend == "fused":
+            # Side by side in one jagged tensor: unequal lengths would mix the steps of different rows.
+            for other in group.same_lengths:
+                if not torch.equal(lengths, features[f"{other}.lengths"]):
+                    raise DataError(
+                        f'sequence group "{group.shape.name}": features "{group.length_of}" and "{other}" have '
+                        "sequences of different length in one row; steps of one group must belong together"
+                    )
+        return lengths
+
+
+def _columns(
+    parts: Sequence[Part], blocks: Sequence[Tensor], dense: dict[str, Tensor], features: dict[str, Tensor]
+) -> Tensor:
+    """The columns of a group side by side, [B, width]."""
+    pieces = []
+    for part in parts:
+        if isinstance(part, Block):
+            pieces.append(blocks[part.index])
+        elif part.module:
+            pieces.append(dense[part.module])
+        else:
+            pieces.append(features[f"{part.feature}.values"])
+    return pieces[0] if len(pieces) == 1 else torch.cat(pieces, dim=1)
+
+
+def _check_inits(plan: Plan) -> None:
+    """A wrong init_fn is the config's error, told at the feature that has it."""
+    for lookup in plan.lookups.values():
+        spec = plan.tables[lookup.table]
+        try:
+            parse_init(spec.init_fn)
+        except ValueError as e:
+            raise ConfigError(str(e), plan.features[lookup.feature].config, "init_fn") from e

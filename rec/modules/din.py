@@ -1,0 +1,82 @@
+"""Target attention of Deep Interest Network over jagged sequences."""
+
+# B rows, N steps of all rows, D embedding width
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from rec.modules.linear import Linear
+from rec.modules.mlp import MLP
+from rec.ops.jagged import repeat_rows, segment_sum
+
+
+class DINAttention(nn.Module):
+    """Local activation unit: sum over the steps of a(q, k) k, a(q, k) = MLP([q, k, q - k, q * k]).
+
+    Zhou et al., "Deep Interest Network for Click-Through Rate Prediction", KDD 2018, Eq. 3. The weights
+    are not normalised (no softmax), so that the size of the sum tells how strong the interest is. The
+    MLP sees valid steps only: there is no padding, hence no mask, and Dice's statistics are of real steps.
+
+    Args:
+        width: D, of the query and of a step.
+        hidden_units, dropout_ratio, activation, use_bn, bias, use_ln: of the MLP; a linear layer to one
+            number follows. "Dice" is the paper's activation.
+    """
+
+    def __init__(
+        self,
+        width: int,
+        *,
+        hidden_units: Sequence[int],
+        dropout_ratio: Sequence[float] = (),
+        activation: str = "nn.ReLU",
+        use_bn: bool = False,
+        bias: bool = True,
+        use_ln: bool = False,
+    ) -> None:
+        super().__init__()
+        self.mlp = MLP(
+            4 * width,
+            hidden_units=hidden_units,
+            dropout_ratio=dropout_ratio,
+            activation=activation,
+            use_bn=use_bn,
+            bias=bias,
+            use_ln=use_ln,
+        )
+        self.score = Linear(self.mlp.out_features, 1)
+
+    def weights(self, query_BD: Tensor, steps_ND: Tensor, lengths_B: Tensor) -> Tensor:
+        """Relevance of each step to the query of its row.
+
+        Args:
+            query_BD: [B, D].
+            steps_ND: [sum L, D].
+            lengths_B: steps of each row, [B].
+        Returns:
+            [sum L, 1]
+        """
+        q_ND = repeat_rows(query_BD, lengths_B, steps_ND)
+        return self.score(self.mlp(torch.cat([q_ND, steps_ND, q_ND - steps_ND, q_ND * steps_ND], dim=-1)))
+
+    def forward(
+        self, query_BD: Tensor, steps_ND: Tensor, lengths_B: Tensor, keep_N1: Tensor | None = None
+    ) -> Tensor:
+        """Sum of the steps by relevance.
+
+        Args:
+            query_BD: [B, D].
+            steps_ND: [sum L, D].
+            lengths_B: steps of each row, [B].
+            keep_N1: factors of the weights, [sum L, 1]; 0 leaves a step out.
+        Returns:
+            [B, D]; 0 for a row without steps.
+        """
+        weights_N1 = self.weights(query_BD, steps_ND, lengths_B)
+        if keep_N1 is not None:
+            weights_N1 = weights_N1 * keep_N1
+        # fp32 sum: the MLP may run under autocast.
+        return segment_sum((weights_N1 * steps_ND).float(), lengths_B)

@@ -1,0 +1,23 @@
+"""Jagged tensors: rows of different length without padding."""
+
+from rec.ops.jagged.reference import (
+    normalised_weights,
+    position_of_each,
+    repeat_rows,
+    row_of_each,
+    segment_mean,
+    segment_sum,
+    starts_of,
+    sum_lengths,
+)
+
+__all__ = [
+    "normalised_weights",
+    "position_of_each",
+    "repeat_rows",
+    "row_of_each",
+    "segment_mean",
+    "segment_sum",
+    "starts_of",
+    "sum_lengths",
+]
