@@ -1,0 +1,53 @@
+"""Evaluation: all metrics of all tasks over a reader's rows."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from itertools import islice
+from typing import TYPE_CHECKING
+
+import torch
+
+from rec.tasks import Evaluation
+from rec.train import ranks
+from rec.train.prefetch import to_device
+
+if TYPE_CHECKING:
+    from rec.data.batch import Batch
+    from rec.network import Network
+    from rec.tasks import Task
+
+
+def evaluate(
+    network: Network,
+    tasks: Sequence[Task],
+    batches: Iterable[Batch],
+    *,
+    device: torch.device,
+    weights: AbstractContextManager[object] | None = None,
+    num_steps: int = 0,
+) -> tuple[dict[str, float], int]:
+    """(values by name, rows) over all ranks, in float32: what an export of the network scores.
+
+    Args:
+        network: look-up and model; comes back in the mode it was in.
+        tasks: give metrics and losses.
+        batches: one pass over this rank's rows.
+        device: where the network is.
+        weights: entered around it, e.g. `Ema.applied()`.
+        num_steps: stop after so many batches; 0 takes all.
+    """
+    evaluation = Evaluation(tasks)
+    was_training = network.training
+    network.eval()
+    ranks.average(list(network.model.buffers()))
+    try:
+        with torch.no_grad(), weights or nullcontext():
+            for batch in to_device(islice(batches, num_steps or None), device):
+                predictions = network(batch.features)
+                if not batch.filler:
+                    evaluation.update(predictions, batch)
+    finally:
+        network.train(was_training)
+    return evaluation.compute(), int(ranks.total(evaluation.rows))

@@ -1,0 +1,112 @@
+"""Which metric counts: for the best checkpoint, and for early stopping."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from rec.config.errors import ConfigError
+from rec.config.names import suggest
+
+if TYPE_CHECKING:
+    from google.protobuf.message import Message
+
+    from rec.metrics import Metric
+    from rec.protos.pipeline_pb2 import EasyRecConfig
+
+
+@dataclass(frozen=True)
+class Goal:
+    """A metric to improve.
+
+    Attributes:
+        metric: its name in the evaluation.
+        larger: whether larger is better.
+    """
+
+    metric: str
+    larger: bool = True
+
+    def better(self, value: float, than: float | None, *, by: float = 0.0) -> bool:
+        """Whether a value improves on another by more than `by`; nan never does."""
+        if math.isnan(value):
+            return False
+        if than is None or math.isnan(than):
+            return True
+        return value > than + by if self.larger else value < than - by
+
+    def best(self, values: Sequence[tuple[int, float]]) -> tuple[int, float] | None:
+        """The first of the best (step, value)."""
+        best: tuple[int, float] | None = None
+        for step, value in values:
+            if self.better(value, best[1] if best else None):
+                best = step, value
+        return best
+
+
+@dataclass(frozen=True)
+class Patience:
+    """`early_stopping`: stop once the metric did not improve by `min_delta` in `patience` evaluations in a row."""
+
+    goal: Goal
+    patience: int
+    min_delta: float = 0.0
+
+    def exhausted(self, values: Sequence[tuple[int, float]]) -> bool:
+        """Whether training stops after these evaluations."""
+        best: float | None = None
+        waited = 0
+        for _, value in values:
+            if self.goal.better(value, best, by=self.min_delta if best is not None else 0.0):
+                best, waited = value, 0
+            else:
+                waited += 1
+            if waited >= max(1, self.patience):
+                return True
+        return False
+
+
+def build_goal(config: EasyRecConfig, metrics: Mapping[str, Metric]) -> Goal:
+    """What makes a checkpoint the best one: `best_metric`, else `best_exporter_metric`, else the loss.
+
+    Args:
+        config: the pipeline config.
+        metrics: those of an evaluation by name.
+    """
+    train, export = config.train_config, config.export_config
+    if train.HasField("best_metric"):
+        larger = train.best_metric_larger_is_better if train.HasField("best_metric_larger_is_better") else None
+        return _goal(train.best_metric, larger, metrics, train, "best_metric")
+    if export.HasField("best_exporter_metric"):
+        larger = export.metric_larger_is_better if export.HasField("metric_larger_is_better") else None
+        return _goal(export.best_exporter_metric, larger, metrics, export, "best_exporter_metric")
+    default = export.best_exporter_metric
+    return Goal(default, metrics[default].larger_is_better) if default in metrics else Goal("loss", larger=False)
+
+
+def build_patience(config: EasyRecConfig, metrics: Mapping[str, Metric]) -> Patience | None:
+    """`early_stopping`, None where it is not configured."""
+    if not config.train_config.HasField("early_stopping"):
+        return None
+    msg = config.train_config.early_stopping
+    if msg.patience < 1:
+        raise ConfigError("patience is 0: training would stop at once", msg, "patience", hint="set 1 or more")
+    if msg.min_delta < 0:
+        raise ConfigError(f"min_delta is {msg.min_delta:g}, expected 0 or more", msg, "min_delta")
+    larger = msg.larger_is_better if msg.HasField("larger_is_better") else None
+    return Patience(_goal(msg.metric, larger, metrics, msg, "metric"), msg.patience, msg.min_delta)
+
+
+def _goal(name: str, larger: bool | None, metrics: Mapping[str, Metric], msg: Message, field: str) -> Goal:
+    if name == "loss" or name.startswith("loss_"):
+        return Goal(name, larger=bool(larger))
+    if name not in metrics:
+        raise ConfigError(
+            f'"{name}" is no metric of the evaluation',
+            msg,
+            field,
+            hint=suggest(name, [*metrics, "loss"], what="metrics:"),
+        )
+    return Goal(name, metrics[name].larger_is_better if larger is None else larger)

@@ -1,0 +1,74 @@
+"""Small readings of `train_config` that belong to no part in particular."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+from google.protobuf import text_format
+
+from rec.config.errors import ConfigError
+from rec.train.state import ParamMap
+
+if TYPE_CHECKING:
+    from google.protobuf.message import Message
+
+    from rec.protos.pipeline_pb2 import EasyRecConfig
+    from rec.protos.train_pb2 import TrainConfig
+
+
+def learning_rate_scale(config: TrainConfig, world: int) -> float:
+    """Factor of all learning rates by `lr_world_scaling`."""
+    scales = {"none": 1.0, "linear": float(world), "sqrt": math.sqrt(world)}
+    try:
+        return scales[config.lr_world_scaling]
+    except KeyError:
+        raise ConfigError(
+            f"lr_world_scaling {config.lr_world_scaling!r}", config, "lr_world_scaling", hint="use none, linear or sqrt"
+        ) from None
+
+
+def read_param_map(config: TrainConfig) -> ParamMap:
+    """`fine_tune_ckpt_param_map`: a file of lines, or the lines themselves."""
+    value = config.fine_tune_ckpt_param_map
+    try:
+        is_text = not value or any(c.isspace() for c in value.strip())
+        return ParamMap(value if is_text else Path(value).read_text(encoding="utf-8"))
+    except (OSError, ValueError) as err:
+        raise ConfigError(f"fine_tune_ckpt_param_map: {err}", config, "fine_tune_ckpt_param_map") from err
+
+
+def allow_tf32(config: TrainConfig) -> None:
+    """Precision of float32 products on a GPU."""
+    torch.backends.cudnn.allow_tf32 = config.cudnn_allow_tf32
+    torch.backends.cuda.matmul.allow_tf32 = config.cuda_matmul_allow_tf32
+
+
+def config_files(config: EasyRecConfig) -> dict[str, str | Path]:
+    """Files that travel in a checkpoint: the resolved config, and copies of vocabularies under `assets/`.
+
+    Vocabularies of the same file name are told apart by a number.
+    """
+    files: dict[str, str | Path] = {"pipeline.config": text_format.MessageToString(config)}
+    for path in dict.fromkeys(_vocab_files(config)):
+        local = Path(path)
+        if not local.is_file():  # remote, or named for another machine: the reader has it, not we
+            continue
+        name, n = f"assets/{local.name}", 1
+        while name in files:
+            n += 1
+            name = f"assets/{local.stem}-{n}{local.suffix}"
+        files[name] = local
+    return files
+
+
+def _vocab_files(msg: Message) -> Iterator[str]:
+    for field, value in msg.ListFields():
+        if field.message_type is not None and not field.message_type.GetOptions().map_entry:
+            for child in value if field.is_repeated else [value]:
+                yield from _vocab_files(child)
+        elif field.name == "vocab_file":
+            yield value

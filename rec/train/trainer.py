@@ -1,0 +1,407 @@
+"""The training loop: read, step, and at times log, save and evaluate."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import math
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from rec.config.errors import ConfigError, DataError
+from rec.tasks import Evaluation, TrainMetrics
+from rec.train import ranks, state
+from rec.train.checkpoint import Checkpoint, Checkpointer, CheckpointError, differences, find_checkpoint, refuse
+from rec.train.ema import Ema
+from rec.train.evaluate import evaluate
+from rec.train.goals import build_goal, build_patience
+from rec.train.history import History, Record, describe
+from rec.train.optimizers import DenseOptimizers
+from rec.train.plan import Plan
+from rec.train.prefetch import steps_of, to_device
+from rec.train.progress import Progress
+from rec.train.schedules import build_schedule
+from rec.train.settings import allow_tf32, config_files, learning_rate_scale, read_param_map
+from rec.train.step import StepResult, TrainStep, not_finite
+from rec.train.summaries import Profiler, Summaries
+
+if TYPE_CHECKING:
+    from rec.data.batch import Batch
+    from rec.data.loader import Loader
+    from rec.network import Network
+    from rec.protos.pipeline_pb2 import EasyRecConfig
+    from rec.tasks import Task
+
+log = logging.getLogger(__name__)
+
+
+class Trainer:
+    """Trains a network as a config says, and goes on where an earlier run of the same `model_dir` ended.
+
+    Args:
+        network: look-up and model, on `device`, built after `seed_all(seed)`.
+        tasks: losses and metrics.
+        config: the resolved pipeline config.
+        model_dir: gets `checkpoints/`, `metrics.jsonl`, `tensorboard/`, `profile/`.
+        train_loader: rows to train on; None to evaluate only.
+        eval_loader: rows to evaluate on while training.
+        test_loader: rows to evaluate on once, at the end.
+        device: where the network is.
+    """
+
+    def __init__(
+        self,
+        network: Network,
+        tasks: Sequence[Task],
+        config: EasyRecConfig,
+        *,
+        model_dir: str | Path,
+        train_loader: Loader | None = None,
+        eval_loader: Loader | None = None,
+        test_loader: Loader | None = None,
+        device: torch.device | str = "cpu",
+    ) -> None:
+        self.network, self.tasks, self.config = network, list(tasks), config
+        self.model_dir = Path(model_dir)
+        self.loaders = {"train": train_loader, "eval": eval_loader, "test": test_loader}
+        self.device = torch.device(device)
+        tc = self.train_config = config.train_config
+        self.rank = ranks.rank()
+        self.plan = Plan.of(tc)
+        horizon = self.plan.horizon(self._steps_per_epoch())
+        scale = learning_rate_scale(tc, ranks.world())
+        self.optimizers = DenseOptimizers(
+            state.dense_parameters(network), tc.dense_optimizer, horizon=horizon, scale=scale
+        )
+        sparse = tc.sparse_optimizer
+        which = sparse.WhichOneof("optimizer")
+        base = getattr(sparse, which).lr if which else 0.0
+        self.sparse_lr = build_schedule(sparse, base=base, horizon=horizon, scale=scale)
+        self.step_fn = TrainStep(network, self.tasks, self.optimizers, config=tc, device=self.device)
+        self.ema = (
+            Ema(self.optimizers.params, decay=tc.dense_optimizer.ema.decay)
+            if tc.dense_optimizer.HasField("ema")
+            else None
+        )
+        self.train_metrics = TrainMetrics(self.tasks)
+        metrics = Evaluation(self.tasks).metrics
+        self.goal = build_goal(config, metrics)
+        self.patience = build_patience(config, metrics)
+        self.checkpointer = Checkpointer(self.model_dir / "checkpoints", keep=tc.keep_checkpoint_max, rank=self.rank)
+        self.history = History(self.model_dir / "metrics.jsonl" if self.rank == 0 else None)
+        self.summaries = Summaries(tc, self.model_dir / "tensorboard" if self.rank == 0 else None)
+        self.horizon = horizon
+        self.step = 0  # optimizer steps done
+        self.epoch = 0  # whole epochs done
+        self.position: dict[str, Any] | None = None  # of the reader within the epoch
+        self.seconds = 0.0
+        self._loss = torch.zeros((), dtype=torch.float64, device=self.device)  # since the epoch began
+        self._loss_steps = 0
+        self._sparse_rate = math.nan
+
+    # ---- the loop -------------------------------------------------------------------------------
+
+    def train(self) -> dict[str, float]:
+        """Train to the end, save and evaluate as configured; returns the last metrics, test ones as `test_<name>`."""
+        if self.loaders["train"] is None:
+            raise ValueError("a Trainer without a train_loader can only evaluate")
+        if self.patience is not None and self.loaders["eval"] is None:
+            tc = self.train_config
+            raise ConfigError(
+                "early_stopping has nothing to look at", tc, "early_stopping", hint="give eval_input_path, or drop it"
+            )
+        allow_tf32(self.train_config)
+        resumed = self._start()
+        began = time.perf_counter() - self.seconds
+        done = self._is_done()
+        if done:
+            log.info(
+                "the training in %s is finished (step %d): it is evaluated again, nothing is trained. "
+                "Give another model_dir to start anew, or raise num_epochs or num_steps to go on.",
+                self.model_dir,
+                self.step,
+            )
+        progress = Progress(
+            total_steps=self.horizon.steps,
+            epochs=self.plan.num_epochs,
+            start_step=self.step,
+            show=self.rank == 0 and not done,
+        )
+        profiler = Profiler(self.model_dir / "profile" if self.train_config.is_profiling and self.rank == 0 else None)
+        self.network.train()
+        last: Record | None = None
+        if resumed and resumed.info.get("evaluate") and self._missing("eval"):
+            last = self._evaluate_and_record("eval")  # killed between saving and evaluating
+            done = done or self._is_done()
+        try:
+            while not done:
+                for batches, ended in self._epoch():
+                    self._one_step(batches, progress, ended=ended)
+                    profiler.step()
+                    self.seconds = time.perf_counter() - began
+                    if self._save_if_due(ended):
+                        progress.pause()
+                        last = self._evaluate_if_due(ended) or last
+                        progress.pause()
+                        done = self._is_done()
+                        if done:
+                            break
+                done = done or self._is_done()
+        finally:
+            profiler.close()
+            progress.close()
+            self.summaries.flush()
+        return self._finish(last)
+
+    def _epoch(self) -> Iterator[tuple[list[Batch], bool]]:
+        loader = self.loaders["train"]
+        assert loader is not None
+        batches = loader.epoch(self.epoch, self.position)
+        first = self.position is None
+        empty = True
+        for group, ended in steps_of(to_device(batches, self.device), self.plan.accumulate):
+            empty = False
+            yield group, ended
+        if empty and first:
+            raise DataError("the training data has no rows", file=self.config.train_input_path)
+        if empty:  # saved at what turned out to be the last row
+            self.epoch, self.position = self.epoch + 1, None
+
+    def _one_step(self, batches: list[Batch], progress: Progress, *, ended: bool) -> None:
+        self.optimizers.set_lr(self.step, self.epoch)
+        rate = self.sparse_lr(self.step, self.epoch)
+        if rate != self._sparse_rate:
+            self.network.embedding.set_lr(rate)
+            self._sparse_rate = rate
+        if self.position is None:
+            self._loss.zero_()
+            self._loss_steps = 0
+        result = self.step_fn(batches, step=self.step + 1)
+        if self.ema is not None and not result.skipped:
+            self.ema.update()
+        self.step += 1
+        self._loss += result.loss
+        self._loss_steps += 1
+        for batch, predictions in result.predictions:
+            self.train_metrics.update(predictions, batch)
+        self.train_metrics.step()
+        epoch = self.epoch
+        self.position = batches[-1].position
+        if ended:
+            self.epoch, self.position = self.epoch + 1, None
+        progress.advance(sum(b.size for b in batches if not b.filler) * ranks.world())
+        every = self.train_config.log_step_count_steps
+        if every and self.step % every == 0:
+            self._log(result, progress, epoch)
+
+    # ---- at times -------------------------------------------------------------------------------
+
+    def _log(self, result: StepResult, progress: Progress, epoch: int) -> None:
+        values = {"loss": self._mean_loss()} | self.train_metrics.compute()
+        rates = self.optimizers.learning_rates()
+        progress.report(epoch, values | {"lr": next(iter(rates.values()), self._sparse_rate)})
+        self.summaries.scalars(self.step, values, prefix="train")
+        if result.norm is not None:
+            self.summaries.scalars(self.step, {"gradient_norm": float(result.norm)}, prefix="train")
+        self.summaries.learning_rates(self.step, rates | {"sparse": self._sparse_rate})
+        self.summaries.parameters(self.step, self.optimizers.params)
+
+    def _mean_loss(self) -> float:
+        """Mean of the steps of this epoch so far; raises when it is not finite."""
+        mean = ranks.total(float(self._loss)) / max(self._loss_steps, 1)
+        if not math.isfinite(mean):
+            raise not_finite(
+                self.step, {"loss": mean}, within=self.train_config.log_step_count_steps or self._loss_steps
+            )
+        return mean
+
+    def _save_if_due(self, ended: bool) -> bool:
+        if not self.plan.saves(self.step, epochs=self.epoch, ended=ended):
+            return False
+        self._save(evaluate=self.plan.evaluates(self.step, epochs=self.epoch, ended=ended))
+        return True
+
+    def _evaluate_if_due(self, ended: bool) -> Record | None:
+        if self.loaders["eval"] is None or not self.plan.evaluates(self.step, epochs=self.epoch, ended=ended):
+            return None
+        return self._evaluate_and_record("eval")
+
+    def _evaluate_and_record(self, split: str) -> Record | None:
+        loader = self.loaders[split]
+        if loader is None:
+            return None
+        metrics, rows = self._evaluate(loader)
+        train = {"loss": self._mean_loss()} | self.train_metrics.compute() if split == "eval" else None
+        record = Record(self.step, self._epochs_begun(), self.seconds, rows, metrics, split, train)
+        self.history.add(record)
+        if split == "eval":
+            best = self.best_step()
+            self.checkpointer.prune([] if best is None else [best])
+        self.summaries.scalars(self.step, metrics, prefix=split)
+        self.summaries.flush()
+        if self.rank == 0:
+            log.info("%s at step %d (%d rows): %s", split, self.step, rows, describe(metrics))
+        return record
+
+    def _epochs_begun(self) -> int:
+        return self.epoch + (self.position is not None)
+
+    def evaluate(self, loader: Loader) -> dict[str, float]:
+        """Metrics of the network as it is now over the loader's rows."""
+        return self._evaluate(loader)[0]
+
+    def _evaluate(self, loader: Loader) -> tuple[dict[str, float], int]:
+        return evaluate(
+            self.network,
+            self.tasks,
+            loader.epoch(0),
+            device=self.device,
+            weights=self.averaged(),
+            num_steps=self.config.eval_config.num_steps,
+        )
+
+    def averaged(self, use: bool | None = None) -> contextlib.AbstractContextManager[object]:
+        """Within: the network has its averaged weights, where `ema` is configured and `use_dense_ema` not false.
+
+        Args:
+            use: whether to; None takes eval_config.use_dense_ema, by default true.
+        """
+        if use is None:
+            ec = self.config.eval_config
+            use = ec.use_dense_ema if ec.HasField("use_dense_ema") else True
+        return self.ema.applied() if self.ema is not None and use else contextlib.nullcontext()
+
+    def _missing(self, split: str) -> bool:
+        return bool(ranks.agree(int(self.loaders[split] is not None and not self.history.has(self.step, split))))
+
+    def _is_done(self) -> bool:
+        if self.plan.is_last(self.step, epochs=self.epoch):
+            return True
+        if self.patience is None:
+            return False
+        stop = bool(ranks.agree(int(self.patience.exhausted(self.history.values(self.patience.goal.metric)))))
+        if stop and self.rank == 0:
+            log.info("early stopping at step %d: %s did not improve", self.step, self.patience.goal.metric)
+        return stop
+
+    def _finish(self, last: Record | None) -> dict[str, float]:
+        """Best weights if asked for, then the test rows."""
+        best = self.best_step()
+        split_metrics = dict(last.metrics) if last else {}
+        if self.train_config.restore_best and best is not None:
+            if best != self.step:
+                self.restore_weights(best)
+            if self.rank == 0:
+                split_metrics = dict(self.history.at(best, "eval").metrics)
+        elif not split_metrics and self.loaders["eval"] is not None:
+            split_metrics = self._evaluate(self.loaders["eval"])[0]
+        if self.loaders["test"] is not None:
+            record = self._evaluate_and_record("test")
+            assert record is not None
+            split_metrics |= {f"test_{n}": v for n, v in record.metrics.items()}
+        self.summaries.close()
+        return split_metrics
+
+    # ---- checkpoints ----------------------------------------------------------------------------
+
+    def best_step(self) -> int | None:
+        """The step whose evaluation was best by `best_metric`, None before the first evaluation."""
+        best = self.goal.best(self.history.values(self.goal.metric))
+        step = ranks.agree(best[0] if best else -1)
+        return None if step < 0 else step
+
+    def restore_weights(self, step: int) -> None:
+        """Put the weights of a saved step into the network (and its averages)."""
+        checkpoint = self.checkpointer.at(step)
+        checkpoint.verify()
+        state.load_network(self.network, checkpoint)
+        self._load_averages(checkpoint)
+        log.info("weights of step %d, the best by %s", step, self.goal.metric)
+
+    def _load_averages(self, checkpoint: Checkpoint) -> None:
+        if self.ema is None:
+            return
+        averages = {f"ema/{n}": t for n, t in self.ema.state().items()}
+        found = {n: s for n, s in checkpoint.shapes.items() if n.startswith("ema/")}
+        refuse(
+            f"checkpoint {checkpoint.path}",
+            differences(state.shapes_of(averages), found),
+            "It was trained without ema: drop dense_optimizer.ema, or use another model_dir.",
+        )
+        checkpoint.load(averages)
+
+    def _save(self, *, evaluate: bool) -> None:
+        self._mean_loss()  # never save what is not finite
+        ranks.average(list(self.network.model.buffers()))
+        tensors = state.network_tensors(self.network)
+        if self.ema is not None:
+            tensors |= {f"ema/{n}": t for n, t in self.ema.state().items()}
+        tensors |= {f"optimizer/{n}": t for n, t in self.optimizers.state().items()}
+        tensors |= state.rank_tensors(self.rank, self.train_metrics.state(), self.device)
+        info = {
+            "epoch": self.epoch,
+            "positions": ranks.gather(self.position),
+            "evaluate": evaluate,
+            "seconds": self.seconds,
+            "loss_sums": ranks.gather(float(self._loss)),
+            "loss_steps": self._loss_steps,
+            "optimizers": self.optimizers.kinds(),
+            "scaler": self.step_fn.scaler.state() if self.step_fn.scaler else None,
+            "world": ranks.world(),
+        }
+        best = self.best_step()
+        self.checkpointer.save(
+            self.step, tensors, info, files=config_files(self.config), keep_also=[] if best is None else [best]
+        )
+
+    def _start(self) -> Checkpoint | None:
+        """Resume, fine-tune, or begin; returns the checkpoint that was resumed."""
+        seed = self.train_config.seed
+        checkpoint = self.checkpointer.latest()
+        self.history.resume(checkpoint.step if checkpoint else -1)
+        self.summaries.purge_step = checkpoint.step + 1 if checkpoint else 0
+        if checkpoint is not None:
+            if self.train_config.fine_tune_checkpoint:
+                log.info("fine_tune_checkpoint has no effect: %s has checkpoints to go on from", self.model_dir)
+            self._resume(checkpoint)
+            return checkpoint
+        if self.train_config.fine_tune_checkpoint:
+            source = find_checkpoint(self.train_config.fine_tune_checkpoint)
+            state.fine_tune(self.network, source, read_param_map(self.train_config))
+        ranks.broadcast(list(state.dense_tensors(self.network).values()))
+        if self.ema is not None:
+            self.ema.reset()
+        state.seed_all(seed + 1, rank=self.rank)  # dropout: not the numbers of the initial weights
+        return None
+
+    def _resume(self, checkpoint: Checkpoint) -> None:
+        info = checkpoint.info
+        if info["optimizers"] != self.optimizers.kinds():
+            raise CheckpointError(
+                f"{checkpoint.path} was trained with {info['optimizers']}, the config says {self.optimizers.kinds()}: "
+                "their states do not fit. Use another model_dir, with fine_tune_checkpoint to start from these weights."
+            )
+        state.load_network(self.network, checkpoint, weights_only=False)
+        self._load_averages(checkpoint)
+        self.optimizers.load_state(checkpoint.read(prefix="optimizer/"))
+        metrics = state.load_rank(checkpoint, self.rank, self.device)
+        if metrics:
+            self.train_metrics.load_state(metrics)
+        if self.step_fn.scaler is not None and info["scaler"]:
+            self.step_fn.scaler.load_state(info["scaler"])
+        same = info["world"] == ranks.world()
+        self.step, self.epoch, self.seconds = info["step"], info["epoch"], info["seconds"]
+        # of another number of processes: the loader finds the place by the rows read, and says what that means
+        self.position = info["positions"][self.rank if same else 0]
+        self._loss.fill_(info["loss_sums"][self.rank] if same else sum(info["loss_sums"]) / ranks.world())
+        self._loss_steps = info["loss_steps"]
+        if self.rank == 0:
+            log.info("resumed from %s (epoch %d)", checkpoint.path, self._epochs_begun())
+
+    def _steps_per_epoch(self) -> int | None:
+        loader = self.loaders["train"]
+        return None if loader is None else -(-loader.steps // self.plan.accumulate)
