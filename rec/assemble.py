@@ -10,7 +10,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from rec.config.errors import ConfigError
+from rec.config.errors import ConfigError, DataError
 from rec.config.load import Loaded
 from rec.config.registry import oneof
 from rec.data.encoder import Encoder
@@ -19,6 +19,7 @@ from rec.features import Feature, build_features
 from rec.world import World
 
 if TYPE_CHECKING:
+    import pyarrow as pa
     import torch
 
     from rec.network import Network
@@ -48,7 +49,7 @@ class Job:
 
     @cached_property
     def encoder(self) -> Encoder:
-        return Encoder.from_config(self.config, features=self.features)
+        return Encoder.from_config(self.config)
 
     def train_loader(self) -> Loader:
         """Batches to learn from: shuffled if the config says so, spread over the processes."""
@@ -83,7 +84,7 @@ class Job:
         """Batches to score: no labels needed, the original columns kept."""
         data = self.config.data_config
         return Loader(
-            Encoder.from_config(self.config, features=self.features, with_labels=False),
+            Encoder.from_config(self.config, with_labels=False),
             path,
             data,
             batch_size=data.eval_batch_size or data.batch_size,
@@ -93,6 +94,16 @@ class Job:
             world=self.world.size,
             keep_rows=True,
         )
+
+    def rows(self, path: str, count: int) -> pa.RecordBatch:
+        """The first rows of a path as they lie there, with the columns that features and labels need."""
+        loader = Loader(
+            self.encoder, path, self.config.data_config, batch_size=count, num_workers=0, keep_rows=True
+        )
+        batch = next(iter(loader.epoch(0)), None)
+        if batch is None or batch.rows is None:
+            raise DataError("no rows", file=path)
+        return batch.rows
 
     @cached_property
     def device(self) -> torch.device:
@@ -131,7 +142,6 @@ class Job:
             config.model_config,
             backend=backend,
             sparse_optimizer=config.train_config.sparse_optimizer,
-            constraints=config.train_config.global_embedding_constraints,
             seed=config.train_config.seed,
             device=self.device,
         )
