@@ -1,0 +1,39 @@
+"""The trained network without anything but PyTorch's own ops: what is traced."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from rec.embedding.group import EmbeddingGroup
+from rec.network import Network
+
+if TYPE_CHECKING:
+    from rec.features.base import Feature
+    from rec.protos.pipeline_pb2 import EasyRecConfig
+
+
+def plain_network(
+    network: Network, tables: dict[str, Tensor], features: Sequence[Feature], config: EasyRecConfig
+) -> Network:
+    """A copy on the CPU, in float32 and eval mode, whose tables are plain parameters.
+
+    Args:
+        network: trained; its look-up may be fused, sharded or on a GPU.
+        tables: all of its embedding weights, from `network.embedding.export_weights()`.
+        features: as the network's.
+        config: the whole config.
+    """
+    embedding = EmbeddingGroup(list(features), config.model_config, backend="plain")
+    with torch.no_grad():
+        for name, attribute in embedding.tables.attributes.items():
+            getattr(embedding.tables, attribute).copy_(tables[name])
+    # All but the tables is plain already.
+    for part in ("dense", "encoders"):
+        getattr(embedding, part).load_state_dict(getattr(network.embedding, part).state_dict())
+    model = copy.deepcopy(network.model).to("cpu", torch.float32)
+    return Network(embedding.cpu(), model).eval()
