@@ -69,14 +69,21 @@ class Loader:
         skip_bad = data_config.bad_rows == data_pb2.SKIP
         keep = list(data_config.reserved_columns) if keep_rows else []
         columns = None if keep_rows and not keep else list(dict.fromkeys([*encoder.columns, *keep]))
-        source = open_source(path, data_config, columns, needed=encoder.columns, skip_bad=skip_bad)
+        source = open_source(path, data_config, encoder, columns=columns, skip_bad=skip_bad)
         try:
             encoder.check_schema(source.schema)
         except DataError as err:
             err.file = err.file or source.files[0]
             raise
         plan = Plan(
-            tuple(source.chains), batch_size, shuffle, data_config.shuffle_buffer_size, seed, rank, world, drop_remainder
+            tuple(source.chains),
+            batch_size,
+            shuffle,
+            data_config.shuffle_buffer_size,
+            seed,
+            rank,
+            world,
+            drop_remainder,
         )
         if not plan.rows:
             raise DataError(f"{len(source.files)} files, but not a single row", file=path)
@@ -93,7 +100,8 @@ class Loader:
         self._max_bad_rows = data_config.max_bad_rows if skip_bad else 0
         self._damaged = source.damaged
         self._plan = plan
-        self._reader = Reader(source, plan, encoder, skip_bad, tuple(keep or source.schema.names) if keep_rows else None)
+        kept = tuple(keep or source.schema.names) if keep_rows else None
+        self._reader = Reader(source, plan, encoder, skip_bad, kept)
         self._workers = _worker_count(num_workers, data_config, plan)
         self._pool: WorkerPool | None = None
         self._started: tuple[int, int, int] | None = None  # (epoch, first batch, turn) of a start that waits for use

@@ -12,7 +12,7 @@ from rec.config.errors import DataError
 from rec.data.bad_rows import Skipped
 from rec.data.encoder import Arrays, BadRows, Encoder
 from rec.data.plan import Order, Plan, Span
-from rec.data.source import Chain, Piece, Source
+from rec.data.source import Chain, Piece, Source, one_batch
 
 
 @dataclass
@@ -134,7 +134,7 @@ class _Window:
             self._index = index if permutation is None else index[permutation]
         elif permutation is not None:
             table = table.take(pa.array(permutation))
-        self._table = _one_batch(table)
+        self._table = one_batch(table)
 
     def rows(self, start: int, stop: int, skipped: Skipped) -> tuple[pa.RecordBatch, np.ndarray]:
         """Rows at positions [start, stop) after permutation, and their places, int64."""
@@ -219,8 +219,3 @@ def _slice(piece: Piece, begin: int, end: int) -> pa.RecordBatch:
     before = sum(bad.offset < begin for bad in piece.bad)
     inside = sum(begin <= bad.offset < end for bad in piece.bad)
     return piece.batch.slice(begin - before, end - begin - inside)
-
-
-def _one_batch(table: pa.Table) -> pa.RecordBatch:
-    batches = table.combine_chunks().to_batches()
-    return batches[0] if batches else pa.RecordBatch.from_pylist([], schema=table.schema)

@@ -143,3 +143,9 @@ def common_schema(files: Sequence[str], schemas: Sequence[pa.Schema]) -> pa.Sche
             merged = wider
         fields.append(pa.field(field.name, merged))
     return pa.schema(fields)
+
+
+def one_batch(table: pa.Table) -> pa.RecordBatch:
+    """All rows of a table in one piece of memory."""
+    batches = table.combine_chunks().to_batches()
+    return batches[0] if batches else pa.RecordBatch.from_pylist([], schema=table.schema)

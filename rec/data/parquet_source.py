@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from typing import Any
 
 import pyarrow as pa
@@ -11,7 +12,7 @@ import pyarrow.parquet as pq
 
 from rec.config.errors import DataError
 from rec.data.files import find_files, is_remote, open_binary
-from rec.data.source import PIECE_ROWS, Chain, Piece, Source, check_columns, common_schema
+from rec.data.source import PIECE_ROWS, BadRow, Chain, Piece, Source, check_columns, common_schema, one_batch
 
 SUFFIXES = (".parquet", ".pq")
 # Files kept open by a worker; a shuffled order goes to and fro between them.
@@ -24,13 +25,21 @@ class ParquetSource(Source):
     Args:
         path: see `rec.data.files.find_files`.
         columns: columns to read; None reads all of the first file's.
+        types: types that columns are cast to; others stay as they are.
         skip_bad: leave out a file that cannot be opened instead of raising.
 
     Raises:
         DataError: no file, a damaged file, a missing column, or types that do not agree.
     """
 
-    def __init__(self, path: str, columns: Sequence[str] | None, *, skip_bad: bool = False) -> None:
+    def __init__(
+        self,
+        path: str,
+        columns: Sequence[str] | None,
+        *,
+        types: Mapping[str, pa.DataType] | None = None,
+        skip_bad: bool = False,
+    ) -> None:
         names = find_files(path, SUFFIXES)
         self.files: list[str] = []
         self.damaged: list[tuple[str, str]] = []
@@ -52,7 +61,7 @@ class ParquetSource(Source):
         if not self.files:
             name, reason = self.damaged[0]
             raise DataError(f"none of {len(names)} files can be read; the first: {reason}", file=name)
-        self.schema = common_schema(self.files, schemas)
+        self.schema = _target(self.files[0], common_schema(self.files, schemas), types or {})
         self._cast = [not schema.equals(self.schema) for schema in schemas]
 
     def _add(self, name: str, metadata: pq.FileMetaData) -> None:
@@ -77,9 +86,6 @@ class ParquetSource(Source):
                 batch = next(batches, None)
                 if batch is None:
                     break
-                batch = batch.select(columns)
-                if self._cast[chain.file]:
-                    batch = batch.cast(self.schema)
             except (pa.ArrowException, OSError) as err:
                 raise DataError(
                     f"row group {chain.part} is damaged: {_words(err)}",
@@ -87,11 +93,10 @@ class ParquetSource(Source):
                     row=chain.first + done,
                 ) from err
             done += batch.num_rows
-            yield Piece(batch, batch.num_rows)
+            batch = batch.select(columns)
+            yield _cast(batch, self.schema) if self._cast[chain.file] else Piece(batch, batch.num_rows)
         if done < chain.rows:
-            raise DataError(
-                f"row group {chain.part} ends early", file=self.files[chain.file], row=chain.first + done
-            )
+            raise DataError(f"row group {chain.part} ends early", file=self.files[chain.file], row=chain.first + done)
 
     def _file(self, index: int) -> pq.ParquetFile:
         file = self._open.pop(index, None)
@@ -101,6 +106,41 @@ class ParquetSource(Source):
             file = _open(self.files[index])
         self._open[index] = file  # last in the dict: used last
         return file
+
+
+def _target(file: str, schema: pa.Schema, types: Mapping[str, pa.DataType]) -> pa.Schema:
+    """Schema with the types that the config asks for."""
+    for field in schema:
+        wanted = types.get(field.name, field.type)
+        try:
+            pa.nulls(0, field.type).cast(wanted)
+        except pa.ArrowNotImplementedError as err:
+            raise DataError(
+                f"is {field.type}, which cannot become {wanted} as input_fields says", file=file, column=field.name
+            ) from err
+    return pa.schema([(field.name, types.get(field.name, field.type)) for field in schema])
+
+
+def _cast(batch: pa.RecordBatch, schema: pa.Schema) -> Piece:
+    """Rows in the types of a schema; those that do not fit are bad."""
+    try:
+        return Piece(batch.cast(schema), batch.num_rows)
+    except pa.ArrowInvalid:
+        if batch.num_rows == 1:
+            return Piece(pa.RecordBatch.from_pylist([], schema=schema), 1, (_misfit(batch, schema),))
+    middle = batch.num_rows // 2
+    first, second = _cast(batch.slice(0, middle), schema), _cast(batch.slice(middle), schema)
+    bad = first.bad + tuple(replace(row, offset=row.offset + middle) for row in second.bad)
+    return Piece(one_batch(pa.Table.from_batches([first.batch, second.batch])), batch.num_rows, bad)
+
+
+def _misfit(row: pa.RecordBatch, schema: pa.Schema) -> BadRow:
+    for field, column in zip(schema, row.columns, strict=True):
+        try:
+            column.cast(field.type)
+        except pa.ArrowInvalid:
+            return BadRow(0, f"{column[0].as_py()!r} is no {field.type}", field.name)
+    raise AssertionError("a row that cannot be cast has a column that cannot")
 
 
 def _open(name: str) -> pq.ParquetFile:
