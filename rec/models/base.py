@@ -92,18 +92,36 @@ def flat_group(groups: GroupShapes, name: str, config: Message, field: str | Non
         config: the message that asks for it, the place of an error.
         field: the field of `config` that names it.
     """
-    try:
-        group = groups[name]
-    except ConfigError as e:
-        raise ConfigError(e.text, config, field, hint=e.hint) from e
-    if "SEQUENCE" in group.type:
+    group = _group(groups, name, config, field)
+    if group.type not in ("DEEP", "WIDE"):
         raise ConfigError(
             f'group "{name}" is of type {group.type}; {config.DESCRIPTOR.name} reads a DEEP group here',
             config,
             field,
-            hint="nest it in a DEEP group as sequence_groups with a sequence_encoders, or use its encoder's tower",
+            hint="nest the sequence in a DEEP group, as sequence_groups with sequence_encoders",
         )
     return group
+
+
+def sequence_group(groups: GroupShapes, name: str, config: Message, field: str | None = None) -> GroupShape:
+    """The group of that name, which must have steps; the arguments are those of `flat_group`."""
+    group = _group(groups, name, config, field)
+    if group.type in ("DEEP", "WIDE"):
+        raise ConfigError(
+            f'group "{name}" is of type {group.type}; {config.DESCRIPTOR.name} reads a SEQUENCE group',
+            config,
+            field,
+            hint="set group_type: SEQUENCE",
+        )
+    return group
+
+
+def _group(groups: GroupShapes, name: str, config: Message, field: str | None) -> GroupShape:
+    try:
+        return groups[name]
+    except ConfigError as e:
+        # The groups know what there is, the model where it was asked for.
+        raise ConfigError(e.text, config, field, hint=e.hint) from e
 
 
 def only_group(groups: GroupShapes, config: Message) -> GroupShape:

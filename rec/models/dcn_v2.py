@@ -12,7 +12,6 @@ from rec.models.base import MODELS, Head, Model, mlp_of, only_group, settings_of
 from rec.modules.cross import CrossV2
 from rec.protos.models import dcn_v2_pb2 as pb
 
-
 if TYPE_CHECKING:
     from rec.embedding.shapes import GroupShapes
 

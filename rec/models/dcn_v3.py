@@ -73,19 +73,28 @@ class DCNV3(Model):
             fields_BFW = x.float().reshape(-1, self.num_fields, self.field_width)
             x_BHD = chunked_heads(fields_BFW, self.num_heads)
             deep, shallow = self.deep(x_BHD), self.shallow(x_BHD)
-            logits = _mean_of_probs(deep, shallow) if self.of_probs else 0.5 * (deep + shallow)
+            logits = self._mean(deep, shallow)
         predictions = {"logits": logits, "logits_deep": deep, "logits_shallow": shallow}
         if self.num_class == 1:
             return {name: value.squeeze(1) for name, value in predictions.items()}
         return predictions
 
+    def _mean(self, deep_BC: Tensor, shallow_BC: Tensor) -> Tensor:
+        """Logits of the mean of the branches, [B, C]."""
+        if not self.of_probs:
+            return 0.5 * (deep_BC + shallow_BC)
+        return mean_of_probs(deep_BC, shallow_BC) if self.num_class == 1 else mean_of_softmax(deep_BC, shallow_BC)
 
-def _mean_of_probs(a_BC: Tensor, b_BC: Tensor) -> Tensor:
-    """Logits of the mean of two probabilities (C = 1) or of two distributions over C classes.
+
+def mean_of_probs(a: Tensor, b: Tensor) -> Tensor:
+    """Logit of (sigmoid(a) + sigmoid(b)) / 2, element by element.
 
     In logs throughout: a mean that rounds to 1 would have an infinite logit.
     """
-    if a_BC.shape[1] == 1:
-        log_p = torch.logaddexp(F.logsigmoid(a_BC), F.logsigmoid(b_BC))
-        return log_p - torch.logaddexp(F.logsigmoid(-a_BC), F.logsigmoid(-b_BC))
+    log_p = torch.logaddexp(F.logsigmoid(a), F.logsigmoid(b))
+    return log_p - torch.logaddexp(F.logsigmoid(-a), F.logsigmoid(-b))
+
+
+def mean_of_softmax(a_BC: Tensor, b_BC: Tensor) -> Tensor:
+    """Logits of (softmax(a) + softmax(b)) / 2."""
     return torch.logaddexp(F.log_softmax(a_BC, dim=1), F.log_softmax(b_BC, dim=1))

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from torch import Tensor, nn
 from google.protobuf.message import Message
+from torch import Tensor, nn
 
 from rec.config.errors import ConfigError
 from rec.models.base import MODELS, Model, flat_group, main_group, mlp_of, settings_of

@@ -1,0 +1,211 @@
+"""Every model in its variants: a config, the shapes of its groups, and random inputs for them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from google.protobuf import text_format
+from torch import Tensor
+
+from rec.config.registry import oneof
+from rec.embedding.shapes import GroupShape, GroupShapes
+from rec.models import MODELS, Model
+from rec.protos import model_pb2
+
+FIELDS = (("a", 8), ("b", 8), ("c", 8), ("d", 8))
+MIXED = (("a", 8), ("b", 4), ("price", 1))
+
+
+def group(name: str, *members: tuple[str, int], type: str = "DEEP") -> GroupShape:
+    return GroupShape(name=name, type=type, features=tuple(members))
+
+
+def sequence(name: str, query: int, steps: int, max_length: int = 5) -> GroupShape:
+    members = (("item", query),), (("hist__item", steps),)
+    return GroupShape(
+        name=name,
+        type="SEQUENCE",
+        features=members[0] + members[1],
+        query=members[0],
+        sequence=members[1],
+        max_length=max_length,
+    )
+
+
+@dataclass(frozen=True)
+class Case:
+    """A model of the zoo with one setting."""
+
+    name: str
+    model: str
+    groups: tuple[GroupShape, ...]
+    num_class: int = 1
+    outputs: tuple[str, ...] = ("logits",)
+    # A norm brings the last layer's input to unit scale whatever the tables hold.
+    normed: bool = False
+
+    def config(self) -> model_pb2.ModelConfig:
+        return text_format.Parse(self.model, model_pb2.ModelConfig(num_class=self.num_class))
+
+    def build(self, *, seed: int = 0) -> Model:
+        torch.manual_seed(seed)
+        config = self.config()
+        return MODELS.build(oneof(config, "model"), GroupShapes(self.groups), num_class=self.num_class)
+
+    def inputs(self, rows: int, *, std: float = 1.0, seed: int = 0) -> dict[str, Tensor]:
+        generator = torch.Generator().manual_seed(seed)
+
+        def draw(*shape: int) -> Tensor:
+            return std * torch.randn(*shape, generator=generator)
+
+        tensors = {}
+        for g in self.groups:
+            if g.type == "SEQUENCE":
+                lengths = torch.randint(0, g.max_length + 1, (rows,), generator=generator)
+                tensors[f"{g.name}.lengths"] = lengths
+                tensors[f"{g.name}.query"] = draw(rows, g.query_width)
+                tensors[f"{g.name}.sequence"] = draw(int(lengths.sum()), g.sequence_width)
+            else:
+                tensors[g.name] = draw(rows, g.width)
+        return tensors
+
+
+def rows_of(case: Case, inputs: dict[str, Tensor], rows: list[int]) -> dict[str, Tensor]:
+    """The inputs of some rows, in that order."""
+    out = {}
+    for g in case.groups:
+        if g.type == "SEQUENCE":
+            lengths = inputs[f"{g.name}.lengths"]
+            steps = inputs[f"{g.name}.sequence"].split(lengths.tolist())
+            out[f"{g.name}.lengths"] = lengths[rows]
+            out[f"{g.name}.query"] = inputs[f"{g.name}.query"][rows]
+            out[f"{g.name}.sequence"] = torch.cat([steps[r] for r in rows])
+        else:
+            out[g.name] = inputs[g.name][rows]
+    return out
+
+
+WIDE = group("wide", ("a", 4), ("b", 4), type="WIDE")
+DEEP = group("deep", *MIXED)
+MLP = "{ hidden_units: [16, 8] }"
+TASKS = """
+  task_towers { tower_name: "ctr" label_name: "click" mlp { hidden_units: [8] } }
+  task_towers { tower_name: "grade" label_name: "grade" num_class: 3 }
+"""
+TASK_OUTPUTS = ("logits_ctr", "logits_grade")
+
+CASES = [
+    Case("multi_tower", f'multi_tower {{ towers {{ input: "deep" mlp {MLP} }} final {MLP} }}', (DEEP,)),
+    Case(
+        "multi_tower_two_classes",
+        f'multi_tower {{ towers {{ input: "user" mlp {MLP} }} towers {{ input: "item" }} final {MLP} }}',
+        (group("user", ("u", 8)), group("item", ("i", 6))),
+        num_class=2,
+    ),
+    Case(
+        "multi_tower_norms",
+        """multi_tower {
+          towers { input: "user" mlp { hidden_units: [16, 8] use_bn: true activation: "Dice" dropout_ratio: 0.1 } }
+          towers { input: "item" mlp { hidden_units: 8 use_ln: true activation: "nn.PReLU" } }
+          final { hidden_units: 8 activation: "nn.GELU" } }""",
+        (group("user", ("u", 8)), group("item", ("i", 6))),
+        normed=True,
+    ),
+    Case(
+        "multi_tower_din",
+        f"""multi_tower_din {{ towers {{ input: "deep" mlp {MLP} }}
+          din_towers {{ input: "seq" attn_mlp {{ hidden_units: [8, 4] }} }} final {MLP} }}""",
+        (DEEP, sequence("seq", 8, 8)),
+    ),
+    Case("wide_and_deep", f"wide_and_deep {{ deep {MLP} }}", (WIDE, DEEP)),
+    Case("wide_and_deep_final", f"wide_and_deep {{ deep {MLP} final {MLP} }}", (WIDE, DEEP), num_class=3),
+    Case("deepfm", f"deepfm {{ deep {MLP} }}", (WIDE, group("deep", *FIELDS))),
+    Case(
+        "deepfm_final",
+        f"deepfm {{ deep {MLP} final {MLP} }}",
+        (WIDE, DEEP, group("fm", *FIELDS)),
+        num_class=3,
+    ),
+    Case(
+        "dcn_v2_stacked",
+        f"dcn_v2 {{ backbone {{ hidden_units: 8 }} cross {{ cross_num: 2 low_rank: 4 }} final {MLP} }}",
+        (DEEP,),
+    ),
+    Case(
+        "dcn_v2_parallel",
+        f"dcn_v2 {{ cross {{ low_rank: 0 }} deep {MLP} }}",
+        (DEEP,),
+        num_class=3,
+    ),
+    Case(
+        "dcn_v2_mix",
+        f"dcn_v2 {{ cross {{ cross_num: 2 low_rank: 4 num_experts: 3 }} deep {MLP} final {{ }} }}",
+        (DEEP,),
+    ),
+    Case(
+        "dcn_v3",
+        "dcn_v3 { }",
+        (group("all", *FIELDS),),
+        outputs=("logits", "logits_deep", "logits_shallow"),
+    ),
+    Case(
+        "dcn_v3_heads",
+        "dcn_v3 { num_heads: 2 use_bn: true average: PROBS deep_cross_num: 2 shallow_cross_num: 2 }",
+        (group("all", *FIELDS),),
+        num_class=3,
+        outputs=("logits", "logits_deep", "logits_shallow"),
+        normed=True,
+    ),
+    Case("auto_int", "auto_int { }", (group("all", *FIELDS),), num_class=2),
+    Case(
+        "auto_int_plus",
+        f"""auto_int {{ deep {MLP} attention {{ layer_num: 2 attention_dim: 8 use_scale: true use_ln: true
+          dropout_ratio: 0.1 }} }}""",
+        (WIDE, DEEP, group("fm", *FIELDS)),
+        normed=True,
+    ),
+    Case(
+        "mask_net_parallel",
+        f"""mask_net {{ mask_net_module {{ n_mask_blocks: 2 mask_block {{ hidden_dim: 6 reduction_ratio: 2
+          dropout_ratio: 0.1 }} top_mlp {MLP} }} }}""",
+        (DEEP,),
+        normed=True,
+    ),
+    Case(
+        "mask_net_serial",
+        """mask_net { mask_net_module { n_mask_blocks: 3 mask_block { hidden_dim: 6 aggregation_dim: 10 use_ln: false }
+          use_parallel: false emb_norm: GROUP } }""",
+        (DEEP,),
+        num_class=3,
+    ),
+    Case(
+        "final_mlp",
+        f"""final_mlp {{ mlp1 {MLP} mlp2 {{ hidden_units: 12 use_bn: true }} num_heads: 2
+          fs_mlp {{ hidden_units: 6 }} fs1_input: "user" fs2_input: "item" }}""",
+        (DEEP, group("user", ("u", 8)), group("item", ("i", 6))),
+        num_class=3,
+        normed=True,
+    ),
+    Case("final_mlp_constant_gates", f"final_mlp {{ mlp1 {MLP} mlp2 {MLP} }}", (group("all", *MIXED),)),
+    Case("final_mlp_no_gates", f"final_mlp {{ mlp1 {MLP} mlp2 {MLP} use_fs: false }}", (DEEP,)),
+    Case(
+        "dlrm",
+        "dlrm { dense_mlp { hidden_units: [16, 8] } final { hidden_units: 8 } }",
+        (group("dense", ("x", 1), ("y", 1)), group("sparse", *FIELDS)),
+    ),
+    Case("dlrm_sparse_only", "dlrm { final { hidden_units: 8 } }", (group("all", *FIELDS),), num_class=2),
+    Case(
+        "dlrm_dots_only",
+        "dlrm { dense_mlp { hidden_units: 8 } arch_with_sparse: false final { hidden_units: 8 } }",
+        (group("dense", ("x", 1)), group("sparse", *FIELDS)),
+    ),
+    Case(
+        "mmoe",
+        f"mmoe {{ expert_mlp {MLP} gate_mlp {{ hidden_units: 4 }} num_expert: 3 {TASKS} }}",
+        (DEEP,),
+        outputs=TASK_OUTPUTS,
+    ),
+    Case("mmoe_linear_gates", f"mmoe {{ expert_mlp {MLP} {TASKS} }}", (DEEP,), outputs=TASK_OUTPUTS),
+    Case("simple_multi_task", f"simple_multi_task {{ {TASKS} }}", (DEEP,), outputs=TASK_OUTPUTS),
+]
