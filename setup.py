@@ -2,9 +2,10 @@
 
 Everything static is in pyproject.toml. Two things are not static:
 
-* the generated protobuf code, which is never in git: it is made here for wheels (into the build folder) and for editable installs (into the source tree);
-* the requirements, because torchrec's metadata names the CUDA package `fbgemm-gpu`, and pip has no way for an
-  extra to take a requirement away (docs/decisions/0001-cpu-and-gpu-are-alternatives.md).
+* the generated protobuf code, which is never in git: it is made here, for a wheel in the build folder and for an
+  editable install in the source tree;
+* the requirements, because torchrec's metadata names the CUDA package `fbgemm-gpu`, and pip has no way for an extra
+  to take a requirement away (docs/decisions/0001-cpu-and-gpu-are-alternatives.md).
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from __future__ import annotations
 import os
 import shutil
 from pathlib import Path
+from typing import ClassVar
 
 from setuptools import Command, setup
 from setuptools.command.build_py import build_py
@@ -79,7 +81,7 @@ class BuildProtos(Command):
     """`python setup.py protos`: compile into the source tree."""
 
     description = "compile protos/ into rec/protos/ of the source tree"
-    user_options: list = []
+    user_options: ClassVar[list] = []
 
     def initialize_options(self) -> None:
         """Nothing to set."""

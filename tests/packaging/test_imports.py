@@ -53,6 +53,8 @@ def test_imports_go_only_downwards():
 
 @pytest.mark.parametrize("module", ["rec.config.load", "rec.features", "rec.data.encoder", "rec.main"])
 def test_reader_processes_and_check_start_without_torch(module):
-    code = f"import {module}, sys; print([m for m in ('torch', 'torchrec', 'fbgemm_gpu', 'tensorboard') if m in sys.modules])"
+    code = (
+        f"import {module}, sys; print(sorted({{'torch', 'torchrec', 'fbgemm_gpu', 'tensorboard'}} & set(sys.modules)))"
+    )
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
     assert done.stdout.strip() == "[]", done.stderr

@@ -41,7 +41,13 @@ def test_files_repeat_and_tell_the_best_possible_auc(tmp_path):
     first, second = (pq.read_table(tmp_path / name / "train") for name in "ab")
     assert first.equals(second)
     assert first.num_rows == 3000
-    assert first.column_names == [*(f"dense_{i}" for i in range(4)), *(f"cat_{i}" for i in range(3)), "item", "history", "label"]
+    assert first.column_names == [
+        *(f"dense_{i}" for i in range(4)),
+        *(f"cat_{i}" for i in range(3)),
+        "item",
+        "history",
+        "label",
+    ]
     assert json.loads((tmp_path / "a/info.json").read_text())["bayes"] == info["bayes"]
     table, logits = Truth(SMALL).rows(500, seed=1002)
     assert table.equals(pq.read_table(tmp_path / "a/test"))
