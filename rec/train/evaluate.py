@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from itertools import islice
@@ -19,6 +20,9 @@ if TYPE_CHECKING:
     from rec.tasks import Task
 
 
+log = logging.getLogger(__name__)
+
+
 def evaluate(
     network: Network,
     tasks: Sequence[Task],
@@ -27,6 +31,7 @@ def evaluate(
     device: torch.device,
     weights: AbstractContextManager[object] | None = None,
     num_steps: int = 0,
+    log_every: int = 0,
 ) -> tuple[dict[str, float], int]:
     """(values by name, rows) over all ranks, in float32: what an export of the network scores.
 
@@ -37,6 +42,7 @@ def evaluate(
         device: where the network is.
         weights: entered around it, e.g. `Ema.applied()`.
         num_steps: stop after so many batches; 0 takes all.
+        log_every: log after every so many batches; 0 does not.
     """
     evaluation = Evaluation(tasks)
     was_training = network.training
@@ -44,10 +50,12 @@ def evaluate(
     ranks.average(list(network.model.buffers()))
     try:
         with torch.no_grad(), weights or nullcontext():
-            for batch in to_device(islice(batches, num_steps or None), device):
+            for i, batch in enumerate(to_device(islice(batches, num_steps or None), device), 1):
                 predictions = network(batch.features)
                 if not batch.filler:
                     evaluation.update(predictions, batch)
+                if log_every and i % log_every == 0 and ranks.rank() == 0:
+                    log.info("evaluated %d batches, %d rows", i, evaluation.rows)
     finally:
         network.train(was_training)
     return evaluation.compute(), int(ranks.total(evaluation.rows))

@@ -12,6 +12,7 @@ Two meanings are chosen, where the vocabulary leaves room:
 
 from __future__ import annotations
 
+import logging
 import math
 from bisect import bisect_right
 from collections.abc import Callable
@@ -23,6 +24,9 @@ from rec.protos import optimizer_pb2 as pb
 
 if TYPE_CHECKING:
     from google.protobuf.message import Message
+
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -144,12 +148,7 @@ def build_schedule(config: Message, *, base: float, horizon: Horizon, scale: flo
     if getattr(msg, "warmup_size", 0):
         curve = warm_up(msg.warmup_learning_rate, msg.warmup_size, curve)
     elif "warmup_size" in msg.DESCRIPTOR.fields_by_name and msg.HasField("warmup_learning_rate"):
-        raise ConfigError(
-            "warmup_learning_rate has no effect without warmup_size",
-            msg,
-            "warmup_learning_rate",
-            hint="set warmup_size to the number of steps (or epochs) of the warm-up, or drop it",
-        )
+        log.warning("warmup_learning_rate has no effect without warmup_size")
     return Schedule(base, curve, by_epoch, scale, f"{which} per {'epoch' if by_epoch else 'step'}")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,6 +13,8 @@ from google.protobuf import text_format
 
 from rec.config.errors import ConfigError
 from rec.train.state import ParamMap
+
+log = logging.getLogger(__name__)
 
 if TYPE_CHECKING:
     from google.protobuf.message import Message
@@ -45,6 +48,18 @@ def allow_tf32(config: TrainConfig) -> None:
     """Precision of float32 products on a GPU."""
     torch.backends.cudnn.allow_tf32 = config.cudnn_allow_tf32
     torch.backends.cuda.matmul.allow_tf32 = config.cuda_matmul_allow_tf32
+
+
+def warn_of_idle(config: TrainConfig) -> None:
+    """Say which settings have no effect beside the others."""
+    if config.HasField("grad_scaler") and config.mixed_precision.upper() != "FP16":
+        log.warning('grad_scaler has no effect without mixed_precision: "FP16"')
+    if config.HasField("best_metric_larger_is_better") and not config.HasField("best_metric"):
+        log.warning("best_metric_larger_is_better has no effect without best_metric")
+    if config.save_checkpoints_epochs and config.HasField("save_checkpoints_steps"):
+        log.warning("save_checkpoints_steps has no effect beside save_checkpoints_epochs")
+    if config.tensorboard_summaries and not config.use_tensorboard:
+        log.warning("tensorboard_summaries has no effect with use_tensorboard: false")
 
 
 def config_files(config: EasyRecConfig) -> dict[str, str | Path]:

@@ -42,16 +42,17 @@ def dense_tensors(network: Network) -> dict[str, Tensor]:
 
 
 def _dense_of(embedding: nn.Module) -> Mapping[str, Tensor]:
-    if hasattr(embedding, "dense_state"):
-        return embedding.dense_state()
-    return {n: t for n, t in embedding.state_dict(keep_vars=True).items() if not n.startswith("tables.")}
+    """What an EmbeddingGroup has beside its tables: dense embeddings and sequence encoders."""
+    found: dict[str, Tensor] = {}
+    for name, part in embedding.named_children():
+        if name != "tables":
+            found |= part.state_dict(prefix=f"{name}.", keep_vars=True)
+    return found
 
 
 def table_tensors(network: Network) -> dict[str, Any]:
     """Tables and their optimizer state; plain, or sharded over processes."""
-    if hasattr(network.embedding, "tables_state"):
-        return dict(network.embedding.tables_state())
-    return {n: t.detach() for n, t in network.embedding.state_dict().items() if n.startswith("tables.")}
+    return dict(network.embedding.tables_state())
 
 
 def network_tensors(network: Network) -> dict[str, Any]:

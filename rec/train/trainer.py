@@ -25,7 +25,7 @@ from rec.train.plan import Plan
 from rec.train.prefetch import steps_of, to_device
 from rec.train.progress import Progress
 from rec.train.schedules import build_schedule
-from rec.train.settings import allow_tf32, config_files, learning_rate_scale, read_param_map
+from rec.train.settings import allow_tf32, config_files, learning_rate_scale, read_param_map, warn_of_idle
 from rec.train.step import StepResult, TrainStep, not_finite
 from rec.train.summaries import Profiler, Summaries
 
@@ -115,6 +115,7 @@ class Trainer:
                 "early_stopping has nothing to look at", tc, "early_stopping", hint="give eval_input_path, or drop it"
             )
         allow_tf32(self.train_config)
+        warn_of_idle(self.train_config)
         resumed = self._start()
         began = time.perf_counter() - self.seconds
         done = self._is_done()
@@ -255,13 +256,15 @@ class Trainer:
         return self._evaluate(loader)[0]
 
     def _evaluate(self, loader: Loader) -> tuple[dict[str, float], int]:
+        ec = self.config.eval_config
         return evaluate(
             self.network,
             self.tasks,
             loader.epoch(0),
             device=self.device,
             weights=self.averaged(),
-            num_steps=self.config.eval_config.num_steps,
+            num_steps=ec.num_steps,
+            log_every=ec.log_step_count_steps if ec.HasField("log_step_count_steps") else 0,
         )
 
     def averaged(self, use: bool | None = None) -> contextlib.AbstractContextManager[object]:

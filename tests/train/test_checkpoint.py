@@ -88,7 +88,7 @@ def test_damage_is_named_and_the_one_before_is_used(tmp_path, file, how, message
 def test_when_all_are_damaged_nothing_starts_anew_by_itself(tmp_path):
     checkpointer = save(tmp_path, 1)
     damage_flip(tmp_path / "step-1" / "__0_0.distcp")
-    with pytest.raises(CheckpointError, match="every checkpoint in .* is damaged"):
+    with pytest.raises(CheckpointError, match=r"every checkpoint in .* is damaged"):
         checkpointer.latest()
 
 

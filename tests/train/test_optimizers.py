@@ -110,7 +110,7 @@ def test_a_pattern_after_one_that_took_all_is_refused():
 def test_no_optimizer_and_a_wrong_one_are_config_errors():
     with pytest.raises(ConfigError, match="sets no optimizer"):
         dense("", params(w=[[1.0]]))
-    with pytest.raises(ConfigError, match="[Ii]nvalid learning rate"):
+    with pytest.raises(ConfigError, match=r"[Ii]nvalid learning rate"):
         dense("adam_optimizer { lr: -1 }", params(w=[[1.0]]))
 
 

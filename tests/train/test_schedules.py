@@ -91,13 +91,17 @@ def test_world_scaling_scales_the_whole_curve():
             "manual_step_learning_rate { schedule_sizes: [3, 2] learning_rates: [1, 1] }",
             "must be positive and rise",
         ),
-        ("cosine_annealing_learning_rate { T_max: 3 warmup_learning_rate: 0.1 }", "no effect without warmup_size"),
         ("cosine_annealing_warm_restarts_learning_rate { T_0: 0 }", "T_0 must be positive"),
     ],
 )
 def test_wrong_schedules_are_refused(text, message):
     with pytest.raises(ConfigError, match=message):
         schedule(text)
+
+
+def test_a_warm_up_rate_without_a_warm_up_is_told(caplog):
+    schedule("cosine_annealing_learning_rate { T_max: 3 warmup_learning_rate: 0.1 }")
+    assert "no effect without warmup_size" in caplog.text
 
 
 def test_a_warm_up_longer_than_the_training_is_refused():

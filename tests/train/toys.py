@@ -32,9 +32,6 @@ class ToyEmbedding(nn.Module):
     def tables_state(self) -> dict[str, Tensor]:
         return {"item": self.weight.detach(), "item/momentum": self.momentum}
 
-    def dense_state(self) -> dict[str, Tensor]:
-        return {}
-
     def forward(self, features: dict[str, Tensor]) -> dict[str, Tensor]:
         self.lookups += 1
         found = _Lookup.apply(self.weight, features["item.values"], self)
