@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from rec.embedding.group import EmbeddingGroup
 from rec.network import Network
@@ -28,12 +28,12 @@ def plain_network(
         features: as the network's.
         config: the whole config.
     """
-    embedding = EmbeddingGroup(list(features), config.model_config, backend="plain")
-    with torch.no_grad():
-        for name, attribute in embedding.tables.attributes.items():
-            getattr(embedding.tables, attribute).copy_(tables[name])
+    # On "meta" nothing is allocated or initialised: the weights come in next, and are shared, not copied.
+    embedding = EmbeddingGroup(list(features), config.model_config, backend="plain", device="meta")
+    for name, attribute in embedding.tables.attributes.items():
+        setattr(embedding.tables, attribute, nn.Parameter(tables[name].detach().cpu(), requires_grad=False))
     # All but the tables is plain already.
-    for part in ("dense", "encoders"):
-        getattr(embedding, part).load_state_dict(getattr(network.embedding, part).state_dict())
+    embedding.dense = copy.deepcopy(network.embedding.dense).to("cpu", torch.float32)
+    embedding.encoders = copy.deepcopy(network.embedding.encoders).to("cpu", torch.float32)
     model = copy.deepcopy(network.model).to("cpu", torch.float32)
-    return Network(embedding.cpu(), model).eval()
+    return Network(embedding, model).eval()
