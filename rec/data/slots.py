@@ -85,6 +85,8 @@ class SlotWriter:
     def send(self, conn: Connection, pid: int) -> None:
         """Send the descriptor; the other side calls `SlotReader.receive`."""
         send_handle(conn, self._fd, pid)
+        os.close(self._fd)  # the map keeps the file
+        self._fd = -1
 
     def _reserve(self, nbytes: int) -> bool:
         if nbytes <= self.nbytes and self._map is not None:
@@ -99,7 +101,6 @@ class SlotWriter:
     def close(self) -> None:
         if self._map is not None:
             self._map.close()
-            os.close(self._fd)
             self._map = None
 
 
