@@ -56,8 +56,8 @@ class Builder:
         for other in field.containing_oneof.fields:
             if other is not field and other.name in set_by:
                 raise ConfigError(
-                    f'"{field.name}" and "{other.name}" (line {_line(set_by[other.name].loc, entry.loc)}) are both set, but '
-                    f"{field.containing_type.name} takes only one {field.containing_oneof.name}",
+                    f'"{field.name}" and "{other.name}" (line {_line(set_by[other.name].loc, entry.loc)}) are both set, '
+                    f"but {field.containing_type.name} takes only one {field.containing_oneof.name}",
                     hint="remove one of the two",
                     where=str(entry.loc),
                 )

@@ -124,6 +124,9 @@ def _check_encoders(group: Message) -> None:
         if member is None:
             raise ConfigError("this sequence_encoders is empty", encoder_config, hint="add din_encoder { ... }")
         encoder = getattr(encoder_config, member)
+        if not encoder.input and len(names) == 1:
+            read.add(names[0])
+            continue
         if encoder.input not in names:
             raise ConfigError(
                 f'{member} reads "{encoder.input}", which is not a sequence group of "{group.group_name}"',

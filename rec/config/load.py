@@ -38,11 +38,11 @@ class Loaded:
         self._sources = sources
 
     def where(self, msg: Message | None, field: str | None = None, index: int | None = None) -> str:
-        """ "file:line:col" of a field, of its message when it is not set, or the file alone."""
+        """The place "file:line:col" of a field, of its message when it is not set, or the file alone."""
         return str(self._sources.find(msg, field, index) or self.path)
 
     def describe(self, err: ConfigError) -> str:
-        """ "file:line:col: what is there; what would do", ready to be shown."""
+        """The error as "file:line:col: what is there; what would do", ready to be shown."""
         if err.where is None:
             err.where = self.where(err.message, err.field, err.index)
         return str(err)

@@ -100,13 +100,17 @@ def _call(custom: Message, args: tuple[Any, ...], kw: dict[str, Any]) -> Any:
     cls = import_object(custom.class_path, custom)
     kwargs = {**custom_kwargs(custom), **kw}
     try:
-        inspect.signature(cls).bind(*args, **kwargs)
+        signature = inspect.signature(cls)
+    except ValueError:  # a builtin that does not tell
+        return cls(*args, **kwargs)
+    try:
+        signature.bind(*args, **kwargs)
     except TypeError as e:
         raise ConfigError(
             f"{custom.class_path} cannot be called with the keyword arguments {listed(kwargs) or '(none)'}: {e}",
             custom,
             "kwargs" if custom.HasField("kwargs") else "class_path",
-            hint=f"its signature is {inspect.signature(cls)}",
+            hint=f"its signature is {signature}",
         ) from e
     return cls(*args, **kwargs)
 

@@ -72,8 +72,8 @@ class _Token(NamedTuple):
 _TOKEN = re.compile(
     r"""(?P<space>(?:[ \t\r\f\v]+|\#[^\n]*)+)
       | (?P<newline>\n)
-      | (?P<number>[-]?[ \t]*(?:0[xX][0-9a-fA-F]+|(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?[fF]?)(?![\w.]))
-      | (?P<word>-?[ \t]*[A-Za-z_][A-Za-z0-9_]*)
+      | (?P<number>-?(?:0[xX][0-9a-fA-F]+|(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?[fF]?)(?![\w.]))
+      | (?P<word>-?[A-Za-z_][A-Za-z0-9_]*)
       | (?P<string>"(?:[^"\\\n]|\\.)*"|'(?:[^'\\\n]|\\.)*')
       | (?P<mark>[{}<>\[\]:;,])
     """,
@@ -157,13 +157,16 @@ class _Parser:
         token = self.token
         if opening := self.accept("{<"):
             return Block(self.entries(_CLOSING[opening.text], opening.loc, name), opening.loc)
-        if not colon:
+        if not colon and self.token.text != "[":
             raise ConfigError(
                 f'expected ":" or "{{" after "{name}", found {token.text or "the end of the file"}',
                 where=str(token.loc),
             )
         if opening := self.accept("["):
-            return ListValue(self.items(name, opening.loc), opening.loc)
+            items = self.items(name, opening.loc)
+            if not colon and any(isinstance(item, Scalar) for item in items):
+                raise ConfigError(f'expected ":" after "{name}"', where=str(token.loc))
+            return ListValue(items, opening.loc)
         return self.scalar(name)
 
     def items(self, name: str, opened: Loc) -> tuple[Scalar | Block, ...]:
@@ -190,12 +193,17 @@ class _Parser:
                 parts.append(self.advance())
             return Scalar("string", "".join(_decoded(p) for p in parts), token.loc)
         if token.kind in ("number", "word"):
-            return Scalar(token.kind, re.sub(r"\s", "", token.text), token.loc)
+            return Scalar(token.kind, token.text, token.loc)
         raise ConfigError(f'"{name}" has no value, found {token.text or "the end of the file"}', where=str(token.loc))
+
+
+_ESCAPE = re.compile(r"""\\(?:[abfnrtv\\'"?]|[0-7]{1,3}|[xX][0-9a-fA-F]{1,2}|u[0-9a-fA-F]{4}|U[0-9a-fA-F]{8})""")
 
 
 def _decoded(token: _Token) -> str:
     try:
+        if "\\" in _ESCAPE.sub("", token.text):
+            raise ValueError("a backslash begins no escape that is known")
         return text_encoding.CUnescape(token.text[1:-1]).decode("utf-8")
     except (ValueError, UnicodeDecodeError) as e:
         raise ConfigError(

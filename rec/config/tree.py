@@ -20,6 +20,7 @@ def merge(base: Sequence[Entry], over: Sequence[Entry], message: Descriptor, *, 
             to it (include). It is the outermost repeated field named that is replaced.
     """
     result = list(base)
+    below = {e.name for e in base}
     seen: set[str] = set()
     for entry in over:
         field = message.fields_by_name.get(entry.name)
@@ -34,7 +35,10 @@ def merge(base: Sequence[Entry], over: Sequence[Entry], message: Descriptor, *, 
             result.append(entry)
         elif field.message_type is not None and isinstance(entry.value, Block):
             result = _without(result, _rivals(field, over))
-            result = _merge_block(result, entry, entry.value, field.message_type, replace=replace)
+            if field.name in below:
+                result = _merge_block(result, entry, entry.value, field.message_type, replace=replace)
+            else:  # a second one in the same file stays: `build` merges it and warns
+                result.append(entry)
         else:
             if first:
                 result = _without(result, _rivals(field, over) | {field.name})

@@ -1,0 +1,108 @@
+from __future__ import annotations
+
+import pytest
+
+from rec.config.errors import ConfigError
+from rec.config.load import load_text
+from tests.config.texts import FEATURES, FULL, MODEL, TRAIN
+
+
+def warnings(text: str) -> list[str]:
+    return load_text(text).warnings
+
+
+def test_a_right_config_has_no_warnings() -> None:
+    assert warnings(FULL) == []
+
+
+def test_a_feature_in_no_group_is_warned_of() -> None:
+    text = TRAIN + FEATURES + MODEL.replace('"*"', '["user_id", "price"]')
+    assert warnings(text) == ['<text>:11:32: feature "item_id" is in no group; add it to one or remove it']
+
+
+def test_a_group_that_no_tower_reads_is_warned_of() -> None:
+    more = 'model_config { feature_groups { group_name: "wide" group_type: WIDE feature_names: "item_id" } }'
+    found = warnings(FULL + more)
+    assert any('no tower of multi_tower reads group "wide"' in w for w in found)
+
+
+def test_a_setting_without_effect_is_warned_of() -> None:
+    text = FULL.replace("data_config {", "data_config { fg_threads: 4 is_orderby_partition: false")
+    found = warnings(text)
+    assert len(found) == 1
+    assert '"fg_threads" of DataConfig has no effect' in found[0]
+
+
+def test_an_unused_label_of_a_multi_task_model_is_warned_of() -> None:
+    tasks = 'task_towers { tower_name: "t" label_name: "label" losses { binary_cross_entropy {} } metrics { auc {} } }'
+    model = (
+        f'feature_groups {{ group_name: "all" group_type: DEEP feature_names: "*" }} simple_multi_task {{ {tasks} }}'
+    )
+    text = TRAIN.replace('"label"', '["label", "buy"]') + FEATURES + f"model_config {{ {model} }}"
+    assert any('no task uses "buy" of label_fields' in w for w in warnings(text))
+
+
+@pytest.mark.parametrize(
+    "value", ["fg_encoded_multival_sep: ','", "sample_mask_prob: 0", "force_base_data_group: false"]
+)
+def test_an_unsupported_field_at_its_default_may_stay(value: str) -> None:
+    assert warnings(FULL.replace("data_config {", f"data_config {{ {value}")) == []
+
+
+@pytest.mark.parametrize("metric", ["auc", "loss", "loss_binary_cross_entropy"])
+def test_reported_names_can_choose_the_best(metric: str) -> None:
+    text = FULL.replace(
+        "num_epochs: 1", f'num_epochs: 1 best_metric: "{metric}" early_stopping {{ metric: "{metric}" }}'
+    )
+    assert load_text(text).config.train_config.best_metric == metric
+
+
+def test_metric_names_are_those_of_the_tasks() -> None:
+    """The check works without torch; what it expects must be what rec.tasks reports."""
+    from rec.config.check_names import metric_names
+    from rec.tasks.build import build_tasks
+
+    losses = "losses { binary_cross_entropy {} } losses { tri_bce {} }"
+    metrics = (
+        'metrics { auc {} } metrics { grouped_auc { grouping_key: "a" } } metrics { grouped_auc { grouping_key: "b" } }'
+    )
+    single = FULL.replace("losses { binary_cross_entropy {} }", losses).replace("metrics { auc {} }", metrics)
+    tower = f'task_towers {{ tower_name: "ctr" label_name: "label" {losses} {metrics} }}'
+    groups = 'feature_groups { group_name: "all" group_type: DEEP feature_names: "*" }'
+    multi = TRAIN + FEATURES + f"model_config {{ {groups} simple_multi_task {{ {tower} }} }}"
+    for text in (single, multi):
+        config = load_text(text).config
+        reported = {"loss"}
+        for task in build_tasks(config):
+            reported |= set(task.metrics()) | {f"loss_{n}{task.suffix}" for n in task.losses}
+        assert set(metric_names(config)) == reported
+
+
+def test_best_export_needs_a_metric_that_is_reported() -> None:
+    text = FULL.replace("metrics { auc {} }", "metrics { logloss {} }") + 'export_config { exporter_type: "best" }'
+    with pytest.raises(ConfigError, match='best_exporter_metric waits for metric "auc"'):
+        load_text(text)
+
+
+def test_an_older_fg_encoded_false_needs_expressions() -> None:
+    with pytest.raises(ConfigError, match=r"no expression, which fg_mode FG_NORMAL \(fg_encoded: false\) needs"):
+        load_text(FULL.replace("data_config {", "data_config { fg_encoded: false"))
+    side = 'feature_defaults { side: "item" }'
+    assert load_text(FULL.replace("data_config {", side + "data_config { fg_encoded: false")).warnings == []
+
+
+def test_nested_sequence_groups_are_checked() -> None:
+    nested = """
+    feature_configs { sequence_id_feature { feature_name: "clicks" sequence_length: 5 num_buckets: 9 embedding_dim: 4 } }
+    model_config { feature_groups { group_name: "nest" group_type: DEEP feature_names: "user_id"
+      sequence_groups { group_name: "seq" feature_names: "item_id" feature_names: "clicks" }
+      %s
+    } multi_tower { towers { input: "nest" mlp { hidden_units: 4 } } } }
+    """
+    assert load_text(FULL + nested % 'sequence_encoders { pooling_encoder { input: "seq" } }').config
+    with pytest.raises(ConfigError, match='no sequence_encoders reads sequence group "seq"'):
+        load_text(FULL + nested % "")
+    with pytest.raises(
+        ConfigError, match='pooling_encoder reads "sec", which is not a sequence group of "nest"; did you'
+    ):
+        load_text(FULL + nested % 'sequence_encoders { pooling_encoder { input: "sec" } }')
