@@ -22,6 +22,6 @@ class BatchNorm(nn.BatchNorm1d):
             [B, D]
         """
         # `training` is read first: at evaluation, FX must not see a branch on a shape.
-        if self.training and x_BD.shape[0] == 1:
-            return F.batch_norm(x_BD, self.running_mean, self.running_var, self.weight, self.bias, False, 0.0, self.eps)
-        return super().forward(x_BD)
+        if self.training and x_BD.shape[0] > 1:
+            return super().forward(x_BD)
+        return F.batch_norm(x_BD, self.running_mean, self.running_var, self.weight, self.bias, False, 0.0, self.eps)

@@ -114,9 +114,11 @@ def test_traced_and_scripted_equals_eager(case: Case) -> None:
     eager = model(inputs)
     traced = trace(model)
     scripted = script(traced)
-    for run in (traced, scripted):
-        for name, value in run(inputs).items():
-            assert torch.equal(value, eager[name]), name
+    for name, value in traced(inputs).items():
+        assert torch.equal(value, eager[name]), name
+    for name, value in scripted(inputs).items():
+        # Freezing folds batch norm into the linear layer before it: one rounding less.
+        torch.testing.assert_close(value, eager[name], rtol=1e-5, atol=1e-6)
     assert libraries(scripted) == []
 
 

@@ -1,0 +1,48 @@
+from __future__ import annotations
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from rec.ops.linear import linear
+from rec.ops.linear.aligned import AlignedLinear
+
+
+@pytest.mark.parametrize("bias", [True, False])
+@pytest.mark.parametrize(("rows", "inputs"), [(1, 1), (5, 7), (3, 16), (0, 5), (9, 33)])
+def test_aligned_equals_torch_with_every_gradient(rows: int, inputs: int, bias: bool) -> None:
+    generator = torch.Generator().manual_seed(0)
+    draw = lambda *shape: torch.randn(*shape, generator=generator)  # noqa: E731
+    first = [draw(rows, inputs), draw(4, inputs), draw(4) if bias else None]
+    second = [t.clone() if t is not None else None for t in first]
+    grad = draw(rows, 4)
+    for arguments, function in ((first, AlignedLinear.apply), (second, F.linear)):
+        for t in arguments:
+            if t is not None:
+                t.requires_grad_()
+        function(*arguments).backward(grad)
+    for ours, theirs in zip(first, second, strict=True):
+        if ours is not None:
+            # The same products; MKL may sum in another order for another row stride.
+            torch.testing.assert_close(ours.grad, theirs.grad, rtol=1e-5, atol=1e-6)
+
+
+def test_an_input_without_gradient_gets_none() -> None:
+    x, w = torch.randn(3, 5), torch.randn(2, 5, requires_grad=True)
+    AlignedLinear.apply(x, w, None).sum().backward()
+    assert x.grad is None
+    torch.testing.assert_close(w.grad, x.sum(0).expand(2, 5))
+
+
+def test_awkward_widths_take_the_aligned_gradient_and_round_ones_do_not() -> None:
+    w = torch.randn(4, 33, requires_grad=True)
+    assert "AlignedLinear" in type(linear(torch.randn(2, 33, requires_grad=True), w).grad_fn).__name__
+    w = torch.randn(4, 32, requires_grad=True)
+    assert "AlignedLinear" not in type(linear(torch.randn(2, 32, requires_grad=True), w).grad_fn).__name__
+
+
+def test_leading_dimensions_and_autocast_work() -> None:
+    x, w = torch.randn(2, 3, 5, requires_grad=True), torch.randn(4, 5, requires_grad=True)
+    assert linear(x, w).shape == (2, 3, 4)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert linear(x[0], w).dtype == torch.bfloat16
