@@ -36,6 +36,8 @@ _NAME = re.compile(r"step-(\d+)")
 class CheckpointError(Exception):
     """A checkpoint that is missing, damaged, unsafe or of another network."""
 
+    user_error = True  # its text says what to do; a traceback would bury it
+
 
 def differences(wanted: Mapping[str, tuple[int, ...]], found: Mapping[str, tuple[int, ...]]) -> dict[str, list[str]]:
     """What keeps `found` from being `wanted`: lists of "missing", "unexpected" and "misshaped" names."""

@@ -56,8 +56,9 @@ def build_optimizer(
         kwargs["fused"] = True
     else:
         kwargs["foreach"] = True
-    matrices = [p for p in params.values() if p.ndim > 1 or decay_vectors]
-    vectors = [p for p in params.values() if p.ndim <= 1 and not decay_vectors]
+    all_alike = decay_vectors or not msg.weight_decay  # one group: one kernel call
+    matrices = [p for p in params.values() if p.ndim > 1 or all_alike]
+    vectors = [p for p in params.values() if p.ndim <= 1 and not all_alike]
     groups = [
         {"params": matrices, "weight_decay": msg.weight_decay},
         {"params": vectors, "weight_decay": 0.0},
