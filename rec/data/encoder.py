@@ -98,11 +98,10 @@ class Encoder:
         self.aligned = [tuple(names) for names in aligned]
         by_name = {f.name: f for f in self.features}
         # Metrics name a feature or a column; both mean the raw column.
-        self.key_columns = {
-            key: by_name[key].inputs[0] if key in by_name and by_name[key].inputs else key for key in key_fields
-        }
-        self._order = encoding_order(self.features)
+        self.key_columns = {key: _raw_column(by_name.get(key), key) for key in key_fields}
         self._sources = {name for f in self.features for name in sources(f)}
+        # A stub that nothing reads, as all are in encoded data, is not computed.
+        self._order = [f for f in encoding_order(self.features) if not f.stub or f.name in self._sources]
         self._schema: pa.Schema | None = None
 
     @classmethod
@@ -132,7 +131,7 @@ class Encoder:
     @property
     def columns(self) -> list[str]:
         """What a reader must read, each column once."""
-        names = [i for f in self.features for i in f.inputs if not i.startswith("feature:")]
+        names = [i for f in self._order for i in f.inputs if not i.startswith("feature:")]
         return list(dict.fromkeys([*names, *self.label_fields, *self.weight_fields, *self.key_columns.values()]))
 
     def encode(self, rows: pa.RecordBatch, *, mask: np.ndarray | None = None) -> Arrays:
@@ -141,11 +140,13 @@ class Encoder:
         Args:
             rows: at least `columns`; more are ignored.
             mask: bool [B], rows whose `use_mask` features are hidden (become missing).
+
         Raises:
             BadRows: when rows are wrong, with all of them.
             DataError: when a column is missing or of a type that cannot be used.
         """
-        if self._schema is None or not self._schema.equals(rows.schema):
+        fresh = self._schema is None or not self._schema.equals(rows.schema)
+        if fresh:
             self.check_schema(rows.schema)
             self._schema = rows.schema
         bad = _Bad(rows)
@@ -158,6 +159,8 @@ class Encoder:
                 bad.add(encoded.bad, feature.inputs[0] if feature.inputs else feature.name, encoded.reason)
             if feature.name in self._sources:
                 rows = rows.append_column(f"feature:{feature.name}", _as_column(encoded))
+                if fresh:
+                    self._check_columns(rows.schema, f"feature:{feature.name}")
             if feature.is_sequence:
                 lengths[feature.name] = encoded.lengths
             if not feature.stub:
@@ -176,16 +179,7 @@ class Encoder:
 
     def check_schema(self, schema: pa.Schema) -> None:
         """Raise DataError for the first column that is missing or of a type that cannot be used."""
-        for feature in self.features:
-            for name in feature.inputs:
-                if name.startswith("feature:"):
-                    continue
-                kind = _type_of(schema, name, f'feature "{feature.name}"')
-                accepted = feature.accepts(name, kind)
-                if accepted is not None:
-                    raise DataError(
-                        f'has type {kind}, but feature "{feature.name}" accepts {accepted}', column=name
-                    )
+        self._check_columns(schema)
         for what, names, check in (
             ("label", self.label_fields, targets.label_type),
             ("sample weight", self.weight_fields, targets.weight_type),
@@ -200,7 +194,7 @@ class Encoder:
     def request_schema(self) -> pa.Schema:
         """The raw columns that features read, in the types a request gives them."""
         fields: dict[str, pa.DataType] = {}
-        for feature in self.features:
+        for feature in self._order:
             for name in feature.inputs:
                 if not name.startswith("feature:"):
                     fields.setdefault(name, feature.arrow_type(name))
@@ -229,6 +223,17 @@ class Encoder:
     def __getstate__(self) -> dict:
         return {**self.__dict__, "_schema": None}
 
+    def _check_columns(self, schema: pa.Schema, only: str = "") -> None:
+        """Check the inputs of all features: the raw columns, or `only` the output of one."""
+        for feature in self._order:
+            for name in feature.inputs:
+                if name != only if only else name.startswith("feature:"):
+                    continue
+                kind = _type_of(schema, name, f'feature "{feature.name}"')
+                accepted = feature.accepts(name, kind)
+                if accepted is not None:
+                    raise DataError(f'has type {kind}, but feature "{feature.name}" accepts {accepted}', column=name)
+
     def _check_steps(self, names: tuple[str, ...], lengths: dict[str, np.ndarray], bad: _Bad) -> None:
         first = names[0]
         for name in names[1:]:
@@ -241,6 +246,14 @@ class Encoder:
                     f'has {lengths[name][row]} steps, but "{first}" of the same sequence has {lengths[first][row]}',
                     show=False,
                 )
+
+
+def _shown(value: pa.Scalar) -> str:
+    try:
+        text = repr(value.as_py())
+    except UnicodeDecodeError:  # Arrow does not look at what a file calls a string
+        return "text that is not UTF-8"
+    return text if len(text) <= 80 else f"{text[:77]}..."
 
 
 class _Bad:
@@ -257,8 +270,7 @@ class _Bad:
         row = int(mask.argmax())
         value = ""
         if show and column in self.rows.schema.names:
-            value = repr(self.rows.column(column)[row].as_py())
-            value = value if len(value) <= 80 else f"{value[:77]}..."
+            value = _shown(self.rows.column(column)[row])
         self.mask |= mask
         self.reasons.append(BadRow(row, column, value, reason))
 
@@ -275,6 +287,11 @@ def _collect(features: dict[str, np.ndarray], name: str, encoded: Encoded) -> No
         features[f"{name}.inner_lengths"] = encoded.inner_lengths
     if encoded.weights is not None:
         features[f"{name}.weights"] = encoded.weights
+
+
+def _raw_column(feature: Feature | None, key: str) -> str:
+    columns = [i for i in feature.inputs if not i.startswith("feature:")] if feature is not None else []
+    return columns[0] if columns else key
 
 
 def _as_column(encoded: Encoded) -> pa.Array:

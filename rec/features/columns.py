@@ -96,7 +96,7 @@ def explode(column: pa.Array, separator: str = "") -> Leaves:
             lengths = lengths.fill_null(0)
         return Leaves(pc.list_flatten(column), lengths.to_numpy(zero_copy_only=False).astype(np.int64, copy=False))
     if separator and is_text(dtype) and _occurs(column, separator):
-        return explode(pc.split_pattern(plain_text(column), separator))
+        return explode(pc.split_pattern(with_offsets(column), separator))
     return Leaves(column, None)
 
 
@@ -116,7 +116,8 @@ def missing(values: pa.Array) -> np.ndarray | None:
         gone = numpy(values.is_null()) if values.null_count else None
         empty = None
         if is_text(dtype):
-            empty = numpy(pc.equal(pc.binary_length(_lengthy(values)).fill_null(1), 0))
+            bounds = text_bounds(with_offsets(values)) if len(values) else np.zeros(1)
+            empty = bounds[1:] == bounds[:-1]
         elif pa.types.is_floating(dtype):
             array = numpy(values)  # nulls arrive as NaN
             empty = np.isnan(array)
@@ -139,10 +140,10 @@ def numpy(array: pa.Array) -> np.ndarray:
 
 
 def plain_text(values: pa.Array) -> pa.Array:
-    """Strings in an offset layout (views and binaries are cast)."""
+    """Strings in an offset layout (views and binaries are cast, without a look at their UTF-8)."""
     if pa.types.is_string(values.type) or pa.types.is_large_string(values.type):
         return values
-    return values.cast(pa.large_string())
+    return with_offsets(values).cast(pa.large_string(), safe=False)
 
 
 def owners(lengths: np.ndarray) -> np.ndarray:
@@ -167,13 +168,28 @@ def parents_of(bad: np.ndarray, lengths: np.ndarray | None) -> np.ndarray:
 def _occurs(column: pa.Array, separator: str) -> bool:
     if not is_text(column.type):
         return False
-    return bool(pc.any(pc.match_substring(plain_text(column), separator)).as_py())
+    column = with_offsets(column)
+    data = text_bytes(column)
+    # The bytes of all strings at once: most columns hold no separator anywhere.
+    if not (data == separator.encode()[0]).any():
+        return False
+    return len(separator.encode()) == 1 or bool(pc.any(pc.match_substring(column, separator)).as_py())
 
 
-def _lengthy(values: pa.Array) -> pa.Array:
-    """binary_length has no kernel for view layouts."""
-    if pa.types.is_string_view(values.type):
-        return values.cast(pa.large_string())
-    if pa.types.is_binary_view(values.type):
-        return values.cast(pa.large_binary())
-    return values
+def text_bytes(column: pa.Array) -> np.ndarray:
+    """The bytes uint8 of all strings of a column in an offset layout (null rows may leave some)."""
+    start, stop = text_bounds(column)[[0, -1]] if len(column) else (0, 0)
+    return np.frombuffer(column.buffers()[2], np.uint8)[start:stop] if stop > start else np.zeros(0, np.uint8)
+
+
+def text_bounds(column: pa.Array) -> np.ndarray:
+    """Where strings begin in the data buffer, [N + 1]."""
+    wide = pa.types.is_large_string(column.type) or pa.types.is_large_binary(column.type)
+    bounds = np.frombuffer(column.buffers()[1], np.int64 if wide else np.int32)
+    return bounds[column.offset : column.offset + len(column) + 1]
+
+
+def with_offsets(values: pa.Array) -> pa.Array:
+    """Strings or bytes in a layout with offsets."""
+    views = pa.types.is_string_view(values.type) or pa.types.is_binary_view(values.type)
+    return values.cast(pa.large_binary()) if views else values

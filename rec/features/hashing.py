@@ -10,7 +10,7 @@ from __future__ import annotations
 import numpy as np
 import pyarrow as pa
 
-from rec.features.columns import is_text
+from rec.features.columns import is_text, text_bounds, text_bytes, with_offsets
 
 # N strings; all arithmetic modulo 2^64
 _P1 = np.uint64(11400714785074694791)
@@ -72,10 +72,14 @@ def xxh64(data: np.ndarray, starts: np.ndarray, lengths: np.ndarray) -> np.ndarr
 
 def _step(active, acc, at, left, width, mix):
     """Consume `width` bytes of every active string."""
-    if active.all():
+    n = np.count_nonzero(active)
+    if n == len(active):
         return mix(acc, at), at + width, left - width
-    where = np.flatnonzero(active)
-    if len(where):
+    if 4 * n > len(active):  # mixing all and choosing costs less than gathering some
+        taken = active * np.int64(width)
+        return np.where(active, mix(acc, at), acc), at + taken, left - taken
+    if n:
+        where = np.flatnonzero(active)
         acc[where] = mix(acc[where], at[where])
         at[where] += width
         left[where] -= width
@@ -107,21 +111,14 @@ def _rotate(x: np.ndarray, bits: int) -> np.ndarray:
 
 def _buffers(values: pa.Array) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Start and length of each string in a byte buffer with 8 spare bytes behind."""
-    dtype = values.type
-    if not is_text(dtype):
-        raise TypeError(f"expected strings, found {dtype}")
-    if pa.types.is_string_view(dtype) or pa.types.is_binary_view(dtype):
-        values = values.cast(pa.large_binary())
-        dtype = values.type
-    wide = pa.types.is_large_string(dtype) or pa.types.is_large_binary(dtype)
-    _, offsets, data = values.buffers()
+    if not is_text(values.type):
+        raise TypeError(f"expected strings, found {values.type}")
     n = len(values)
-    if n == 0 or offsets is None:
+    if n == 0:
         return np.zeros(n, np.int64), np.zeros(n, np.int64), np.zeros(8, np.uint8)
-    bounds = np.frombuffer(offsets, np.int64 if wide else np.int32)[values.offset : values.offset + n + 1]
-    bounds = bounds.astype(np.int64)
-    first, last = int(bounds[0]), int(bounds[-1])
-    padded = np.zeros(last - first + 8, np.uint8)
-    if last > first:
-        padded[:-8] = np.frombuffer(data, np.uint8)[first:last]
-    return bounds[:-1] - first, np.diff(bounds), padded
+    values = with_offsets(values)
+    bounds = text_bounds(values).astype(np.int64)
+    bounds -= bounds[0]
+    data = np.zeros(int(bounds[-1]) + 8, np.uint8)
+    data[:-8] = text_bytes(values)
+    return bounds[:-1], np.diff(bounds), data

@@ -118,9 +118,7 @@ def encode_id_steps(column: pa.Array, rule: IdRule) -> Encoded:
     return Encoded(ids, lengths.astype(np.int32), None, inner_lengths, bad_rows, reason)
 
 
-def _weighted(
-    column: pa.Array, separator: str
-) -> tuple[pa.Array, np.ndarray | None, np.ndarray, np.ndarray | None]:
+def _weighted(column: pa.Array, separator: str) -> tuple[pa.Array, np.ndarray | None, np.ndarray, np.ndarray | None]:
     """Keys, counts [B], weights float32 [N] and the mask of wrong weights, of map or "id:weight" columns."""
     if pa.types.is_map(column.type):
         pair = pa.struct([("key", column.type.key_type), ("value", column.type.item_type)])

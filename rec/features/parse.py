@@ -103,7 +103,7 @@ def _text_integers(values: pa.Array) -> tuple[np.ndarray, np.ndarray | None]:
     except pa.ArrowInvalid:
         pass  # empty, spaced or wrong elements: the slow way tells which
     good = pc.match_substring_regex(values, _INTEGER).fill_null(False)
-    kept = pc.replace_substring_regex(pc.utf8_trim(values, " \t"), r"^\+|\.0*$", "")
+    kept = pc.replace_substring_regex(pc.ascii_trim(values, " \t"), r"^\+|\.0*$", "")
     out = numpy(pc.if_else(good, kept, "0").cast(pa.int64()))
     return out, _wrong(values, good)
 
@@ -114,7 +114,7 @@ def _text_floats(values: pa.Array) -> tuple[np.ndarray, np.ndarray | None]:
     except pa.ArrowInvalid:
         pass
     good = pc.match_substring_regex(values, _NUMBER).fill_null(False)
-    kept = pc.replace_substring_regex(pc.utf8_trim(values, " \t"), r"^\+", "")
+    kept = pc.replace_substring_regex(pc.ascii_trim(values, " \t"), r"^\+", "")
     out = numpy(pc.if_else(good, kept, "nan").cast(pa.float64()))
     return out, _wrong(values, good)
 

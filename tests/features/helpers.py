@@ -10,7 +10,7 @@ from rec.protos import pipeline_pb2
 
 
 def config(text: str, mode: str = "FG_NORMAL", data: str = "") -> pipeline_pb2.EasyRecConfig:
-    return text_format.Parse(f"data_config {{ fg_mode: {mode} {data} }} {text}", pipeline_pb2.EasyRecConfig())
+    return text_format.Merge(f"data_config {{ fg_mode: {mode} {data} }} {text}", pipeline_pb2.EasyRecConfig())
 
 
 def features(text: str, mode: str = "FG_NORMAL", data: str = "") -> list[Feature]:

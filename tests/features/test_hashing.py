@@ -51,7 +51,12 @@ def test_another_process_with_another_hash_seed_agrees():
     )
     seeds = [
         subprocess.run(
-            [sys.executable, "-c", code], capture_output=True, text=True, check=True, env={"PYTHONHASHSEED": seed}, cwd="."
+            [sys.executable, "-c", code],
+            capture_output=True,
+            text=True,
+            check=True,
+            env={"PYTHONHASHSEED": seed},
+            cwd=".",
         ).stdout
         for seed in ("1", "2")
     ]

@@ -75,7 +75,7 @@ def test_strings_split_at_the_separator():
 
 
 def test_value_dim_1_neither_splits_nor_takes_lists_of_two():
-    text = 'id_feature { feature_name: "f" expression: "user:c" embedding_dim: 4 vocab_list: "a|b" separator: "|" value_dim: 1 }'
+    text = 'id_feature { feature_name: "f" embedding_dim: 4 vocab_list: "a|b" separator: "|" value_dim: 1 }'
     assert ids(text, ["a|b"]) == ([2], [1])
     marked, reason = bad(BUCKETS % "value_dim: 1", [[1], [2, 3], []])
     assert marked == [False, True, False]
@@ -153,7 +153,7 @@ def test_a_large_vocabulary_finds_every_word():
     assert encoded.values.tolist() == [*range(2, 5002), *[1] * 5000]
 
 
-VOCAB_FILE = 'id_feature {{ feature_name: "f" expression: "item:c" embedding_dim: 4 vocab_file: "{}" default_bucketize_value: 1 }}'
+VOCAB_FILE = 'id_feature {{ feature_name: "f" embedding_dim: 4 vocab_file: "{}" default_bucketize_value: 1 }}'
 
 
 @pytest.mark.parametrize(
@@ -308,7 +308,7 @@ def test_single_integers_are_not_copied():
         ('id_feature { feature_name: "f" embedding_dim: 4 vocab_file: "x" }', "no default_bucketize_value"),
         ('sequence_id_feature { feature_name: "f" embedding_dim: 4 num_buckets: 3 }', "no sequence_length"),
         (
-            'sequence_id_feature { feature_name: "f" embedding_dim: 4 num_buckets: 3 sequence_length: 3 weighted: true }',
+            'sequence_id_feature { feature_name: "f" embedding_dim: 4 num_buckets: 3 sequence_length: 3 weighted: 1 }',
             "weighted",
         ),
     ],
@@ -316,3 +316,17 @@ def test_single_integers_are_not_copied():
 def test_wrong_configs_are_named(text, match):
     with pytest.raises(ConfigError, match=match):
         feature(text)
+
+
+def test_bytes_that_are_no_text_are_ids_when_hashed_and_wrong_where_numbers_are_due():
+    column = pa.array([b"1", b"\xff\xfe", b"\xff\x1d2"], pa.binary())
+    encoded = encode(feature(HASH % ""), column)
+    assert (encoded.bad, encoded.lengths.tolist()) == (None, [1, 1, 2])
+    assert bad(BUCKETS % "", column)[0] == [False, True, True]
+    # a file may also call them a string
+    unchecked = column.cast(pa.string(), safe=False)
+    assert bad(BUCKETS % "", unchecked)[0] == [False, True, True]
+
+
+def test_a_setting_without_effect_is_told():
+    assert "fg_value_type has no effect" in feature(HASH % 'fg_value_type: "int64"').notes[0]

@@ -6,7 +6,7 @@ import pytest
 
 from tests.features.helpers import encode, feature, features
 
-IDS = 'sequence_id_feature { feature_name: "f" expression: "user:c" embedding_dim: 4 num_buckets: 10 sequence_length: 3 %s }'
+IDS = 'sequence_id_feature { feature_name: "f" embedding_dim: 4 num_buckets: 10 sequence_length: 3 %s }'
 RAW = 'sequence_raw_feature { feature_name: "f" expression: "user:c" sequence_length: 3 %s }'
 
 
@@ -131,7 +131,11 @@ def test_dense_vectors_are_not_copied():
 @pytest.mark.parametrize("n", [0, 1])
 def test_small_batches_and_batches_of_empty_rows(n):
     for text in (IDS % "", RAW % "", IDS % "value_dim: 0", RAW % "value_dim: 2"):
-        for column in (pa.array([""] * n), pa.array([None] * n, pa.null()), pa.array([[]] * n, pa.list_(pa.list_(pa.int64())))):
+        for column in (
+            pa.array([""] * n),
+            pa.array([None] * n, pa.null()),
+            pa.array([[]] * n, pa.list_(pa.list_(pa.int64()))),
+        ):
             if feature(text).accepts("c", column.type) is None:
                 encoded = encode(feature(text), column)
                 assert encoded.lengths.tolist() == [0] * n
