@@ -73,8 +73,6 @@ def with_scores(rows: pa.RecordBatch, scores: dict[str, pa.Array]) -> pa.RecordB
     """The rows with score columns behind them; a score whose name is taken gets `_1`, `_2`, ..."""
     import pyarrow as pa
 
-    from rec.data.loader import Loader
-
     columns, names = list(rows.columns), list(rows.schema.names)
     for name, column in scores.items():
         free, n = name, 0
