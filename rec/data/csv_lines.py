@@ -36,7 +36,7 @@ def open_text(path: str) -> pa.NativeFile | IO[bytes]:
     codec = compression_of(path)
     if codec is None:
         return file
-    return pa.CompressedInputStream(file if isinstance(file, pa.NativeFile) else pa.PythonFile(file), codec)
+    return pa.CompressedInputStream(file if isinstance(file, pa.NativeFile) else pa.PythonFile(file, mode="r"), codec)
 
 
 def blocks(path: str) -> Iterator[tuple[int, bytes]]:

@@ -133,7 +133,7 @@ class CsvSource(Source):
             lines = b"\n".join(csv_lines.split_rows(lines))
         try:
             batch, bad = self._parse(file, lines, block_size=_PARSE_BYTES)
-            if batch.num_rows + len(bad) == rows:
+            if batch.num_rows + len(bad) == rows and not _open_quote(lines):
                 return Piece(batch, rows, tuple(bad))
         except pa.ArrowInvalid:
             pass  # or a line is longer than the unit
@@ -154,7 +154,7 @@ class CsvSource(Source):
                 return
         try:
             batch, bad_rows = self._parse(file, b"\n".join(rows))
-            if batch.num_rows + len(bad_rows) == len(rows):
+            if batch.num_rows + len(bad_rows) == len(rows) and not any(map(_open_quote, rows)):
                 batches.append(batch)
                 found.extend(BadRow(at + bad.offset, bad.reason, bad.column) for bad in bad_rows)
                 return
@@ -166,7 +166,7 @@ class CsvSource(Source):
 
     def _why(self, file: _File, row: bytes, at: int) -> BadRow | None:
         """What is wrong with one line."""
-        if row.count(b'"') % 2:
+        if _open_quote(row):
             return BadRow(at, "a quoted value does not end on its line")
         try:
             values = next(csv.reader([row.decode()], delimiter=self._delimiter))
@@ -225,6 +225,10 @@ class CsvSource(Source):
         )
         numbers = (pa.int64(), pa.float64())
         return {field.name: field.type if field.type in numbers else pa.string() for field in table.schema}
+
+
+def _open_quote(text: bytes) -> bool:
+    return text.count(b'"') % 2 == 1
 
 
 def _ragged(there: int, expected: int) -> str:

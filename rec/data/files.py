@@ -62,7 +62,8 @@ def _find(part: str, suffixes: tuple[str, ...]) -> list[str]:
         return [part]
     if any(mark in part for mark in "*?["):
         names = _remote_names(fs, part, fs.glob(root)) if fs else glob.glob(part, recursive=True)
-        files = sorted(name for name in names if not os.path.basename(name).startswith(_HIDDEN))
+        fixed = os.path.dirname(re.split(r"[*?\[]", part)[0])
+        files = sorted(_visible(names, fixed))
         if not files:
             raise DataError("no file matches this pattern", file=part)
         return files
@@ -74,8 +75,13 @@ def _walk(fs: Any, folder: str) -> list[str]:
         names = _remote_names(fs, folder, fs.find(folder))
     else:
         names = [os.path.join(base, name) for base, _, files in os.walk(folder) for name in files]
-    inside = [(name, os.path.relpath(name, folder)) for name in names]
-    return [name for name, rest in inside if not any(p.startswith(_HIDDEN) for p in rest.split(os.sep))]
+    return _visible(names, folder)
+
+
+def _visible(names: Iterable[str], folder: str) -> list[str]:
+    """Names without a hidden part below the folder."""
+    inside = [(name, os.path.relpath(name, folder or ".")) for name in names]
+    return [name for name, rest in inside if not any(p.startswith(_HIDDEN) and p != ".." for p in rest.split(os.sep))]
 
 
 def _remote_names(fs: Any, url: str, names: Iterable[str]) -> list[str]:
