@@ -55,8 +55,9 @@ class Builder:
             return
         for other in field.containing_oneof.fields:
             if other is not field and other.name in set_by:
+                line = _line(set_by[other.name].loc, entry.loc)
                 raise ConfigError(
-                    f'"{field.name}" and "{other.name}" (line {_line(set_by[other.name].loc, entry.loc)}) are both set, '
+                    f'"{field.name}" and "{other.name}" (line {line}) are both set, '
                     f"but {field.containing_type.name} takes only one {field.containing_oneof.name}",
                     hint="remove one of the two",
                     where=str(entry.loc),

@@ -10,6 +10,7 @@ from collections.abc import Iterator, Sequence
 
 from google.protobuf.message import Message
 
+from rec.config.check_effects import check_effects
 from rec.config.check_groups import check_groups
 from rec.config.check_names import check_best_metrics
 from rec.config.errors import ConfigError
@@ -30,6 +31,7 @@ def check(config: Message) -> list[ConfigError]:
     _check_features(config, features)
     warnings += check_groups(config, features)
     warnings += _check_labels(config)
+    warnings += check_effects(config, features)
     check_best_metrics(config)
     return warnings
 
@@ -97,6 +99,13 @@ def _check_labels(config: Message) -> Iterator[ConfigError]:
     if not data.label_fields:
         raise ConfigError("data_config has no label_fields", data, hint='add label_fields: "label"')
     towers = task_towers(model_config)
+    member = model_config.WhichOneof("model")
+    if not towers and "task_towers" in getattr(model_config, member).DESCRIPTOR.fields_by_name:
+        raise ConfigError(
+            f"{member} has no task_towers",
+            getattr(model_config, member),
+            hint=f'add task_towers {{ tower_name: "ctr" label_name: "{data.label_fields[0]}" ... }}',
+        )
     if not towers:
         if not model_config.losses:
             raise ConfigError("model_config has no losses", model_config, hint="add losses { binary_cross_entropy {} }")

@@ -148,12 +148,7 @@ def _check_encoders(group: Message) -> None:
 def _unused_features(groups: Sequence[Message], features: Sequence[Named]) -> Iterator[ConfigError]:
     used = {name for g in groups for part in (g, *g.sequence_groups) for name in part.feature_names}
     # Another feature may read a feature's output.
-    used |= {
-        word.removeprefix("feature:")
-        for f in features
-        for word in _expressions(f.config)
-        if word.startswith("feature:")
-    }
+    used |= {word.removeprefix("feature:") for f in features for word in f.expressions if word.startswith("feature:")}
     for feature in features:
         if feature.name not in used:
             yield ConfigError(
@@ -162,11 +157,6 @@ def _unused_features(groups: Sequence[Message], features: Sequence[Named]) -> It
                 "feature_name",
                 hint="add it to one or remove it",
             )
-
-
-def _expressions(feature: Message) -> list[str]:
-    value = getattr(feature, "expression", "")
-    return [value] if isinstance(value, str) else list(value)
 
 
 def _unread_groups(model_config: Message, member: str, groups: Sequence[Message]) -> Iterator[ConfigError]:
@@ -183,6 +173,23 @@ def _unread_groups(model_config: Message, member: str, groups: Sequence[Message]
                 tower,
                 "input",
                 hint=suggest(tower.input, names, what="groups"),
+            )
+    types = {g.group_name: g.group_type for g in groups}
+    for tower in getattr(model, "din_towers", ()):
+        if types[tower.input] not in _SEQUENCES:
+            raise ConfigError(
+                f'a din_towers of {member} reads group "{tower.input}", which is not of group_type SEQUENCE',
+                tower,
+                "input",
+                hint=suggest(tower.input, [n for n in names if types[n] in _SEQUENCES], what="sequence groups"),
+            )
+    for tower in getattr(model, "towers", ()):
+        if types[tower.input] in _SEQUENCES:
+            raise ConfigError(
+                f'a towers of {member} reads the sequence group "{tower.input}"',
+                tower,
+                "input",
+                hint=suggest(tower.input, [n for n in names if types[n] not in _SEQUENCES], what="other groups"),
             )
     for group in groups:
         if group.group_name not in {t.input for t in inputs}:

@@ -23,6 +23,18 @@ class Named:
         return self.sequence is not None or self.member.startswith("sequence_")
 
     @property
+    def expressions(self) -> list[str]:
+        """Its inputs as written, "<side>:<column>"."""
+        value = getattr(self.config, "expression", "")
+        return [e for e in ([value] if isinstance(value, str) else value) if e]
+
+    @property
+    def columns(self) -> list[str]:
+        """Columns that it reads; without an expression the one of its name."""
+        sides = [e.partition(":") for e in self.expressions]
+        return [column for side, _, column in sides if side not in ("feature", "const")] or [self.name]
+
+    @property
     def has_table(self) -> bool:
         """Whether it looks up an embedding table (and not only passes values on)."""
         fields = self.config.DESCRIPTOR.fields_by_name

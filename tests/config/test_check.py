@@ -93,7 +93,9 @@ def test_an_older_fg_encoded_false_needs_expressions() -> None:
 
 def test_nested_sequence_groups_are_checked() -> None:
     nested = """
-    feature_configs { sequence_id_feature { feature_name: "clicks" sequence_length: 5 num_buckets: 9 embedding_dim: 4 } }
+    feature_configs {
+      sequence_id_feature { feature_name: "clicks" sequence_length: 5 num_buckets: 9 embedding_dim: 4 }
+    }
     model_config { feature_groups { group_name: "nest" group_type: DEEP feature_names: "user_id"
       sequence_groups { group_name: "seq" feature_names: "item_id" feature_names: "clicks" }
       %s
@@ -106,3 +108,49 @@ def test_nested_sequence_groups_are_checked() -> None:
         ConfigError, match='pooling_encoder reads "sec", which is not a sequence group of "nest"; did you'
     ):
         load_text(FULL + nested % 'sequence_encoders { pooling_encoder { input: "sec" } }')
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "match"),
+    [
+        (
+            "data_config {",
+            "data_config { shuffle_buffer_size: 64",
+            '"shuffle_buffer_size" of DataConfig has no effect here',
+        ),
+        ("data_config {", "data_config { max_bad_rows: 64", "set bad_rows: SKIP"),
+        ("data_config {", 'data_config { delimiter: ";"', "CsvDataset only"),
+        ("train_config {", "train_config { grad_scaler {}", "FP16"),
+        ("train_config {", "train_config { grad_clipping { max_gradient: 5 }", "set clipping_type"),
+        ("data_config {", "eval_config { use_dense_ema: true } data_config {", "add ema"),
+        ('"price"', '"label"', 'feature "label" reads the label "label"'),
+        ('"price"', '"price" expression: "item:label"', 'feature "price" reads the label "label"'),
+    ],
+)
+def test_what_changes_nothing_or_tells_the_answer_is_warned_of(old: str, new: str, match: str) -> None:
+    found = warnings(FULL.replace(old, new, 1))
+    assert len(found) == 1
+    assert match in found[0]
+
+
+def test_towers_read_groups_of_their_kind() -> None:
+    history = """
+    feature_configs {
+      sequence_id_feature { feature_name: "clicks" sequence_length: 5 num_buckets: 9 embedding_dim: 4 }
+    }
+    model_config { feature_groups { group_name: "seq" group_type: SEQUENCE feature_names: ["item_id", "clicks"] } }
+    """
+    din = FULL.replace("multi_tower {", "multi_tower_din { din_towers { input: '%s' attn_mlp { hidden_units: 4 } }")
+    assert not [w for w in load_text(din % "seq" + history).warnings if "set twice" not in w]
+    with pytest.raises(
+        ConfigError, match='a din_towers of multi_tower_din reads group "deep", which is not of group_type'
+    ):
+        load_text(din % "deep" + history)
+    with pytest.raises(ConfigError, match='a towers of multi_tower reads the sequence group "seq"'):
+        load_text(FULL.replace('input: "deep"', 'input: "seq"') + history)
+
+
+def test_a_multi_task_model_needs_towers() -> None:
+    groups = 'feature_groups { group_name: "all" group_type: DEEP feature_names: "*" }'
+    with pytest.raises(ConfigError, match="simple_multi_task has no task_towers"):
+        load_text(TRAIN + FEATURES + f"model_config {{ {groups} simple_multi_task {{}} }}")

@@ -30,7 +30,8 @@ def features_of(text: str) -> dict[str, object]:
 
 def test_other_strings_count_along() -> None:
     text = """feature_configs { id_feature {
-      feature_name: "cat_[0-2]" expression: "item:C[1-3]" embedding_name: "e_[0-2]" vocab_list: ["[0-2]"] embedding_dim: 4
+      feature_name: "cat_[0-2]" expression: "item:C[1-3]" embedding_name: "e_[0-2]"
+      vocab_list: ["[0-2]"] embedding_dim: 4
     } }"""
     found = features_of(text)
     assert list(found) == ["cat_0", "cat_1", "cat_2"]
@@ -115,7 +116,9 @@ def test_defaults_fill_what_is_not_set() -> None:
     text = """
     feature_defaults { embedding_dim: 4 pooling: "mean" init_fn: "nn.init.normal_,std=0.01" side: "user" }
     feature_configs { id_feature { feature_name: "a" num_buckets: 3 } }
-    feature_configs { id_feature { feature_name: "b" num_buckets: 3 embedding_dim: 9 pooling: "sum" expression: "item:x" } }
+    feature_configs {
+      id_feature { feature_name: "b" num_buckets: 3 embedding_dim: 9 pooling: "sum" expression: "item:x" }
+    }
     feature_configs { raw_feature { feature_name: "plain" } }
     feature_configs { raw_feature { feature_name: "binned" boundaries: [1, 2] } }
     """

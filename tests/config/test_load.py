@@ -28,7 +28,7 @@ class TestDescribe:
     def test_finds_a_message_of_the_config_by_identity(self, tmp_path: Path) -> None:
         found = loaded(
             tmp_path,
-            text='eval_config {}\nfeature_configs { id_feature {\n feature_name: "a" num_buckets: 9 embedding_dim: 4 } }'
+            text='eval_config {}\nfeature_configs { id_feature {\n feature_name: "a" num_buckets: 9 embedding_dim: 4 }}'
             + FULL,
         )
         feature = found.config.feature_configs[0].id_feature
@@ -153,7 +153,7 @@ class TestInclude:
     @pytest.mark.parametrize("name", ["main", "other"])
     def test_a_circle_is_refused(self, tmp_path: Path, name: str) -> None:
         path = write(tmp_path, main=f'include: "{name}.config"', other='include: "main.config"')
-        with pytest.raises(ConfigError, match="include each other: main.config -> "):
+        with pytest.raises(ConfigError, match=r"include each other: main\.config -> "):
             load_config(path)
 
 
@@ -216,5 +216,6 @@ def test_loading_needs_no_torch() -> None:
     import subprocess
     import sys
 
-    code = "import sys, rec.config.load, rec.config.registry; sys.exit(any(m in sys.modules for m in ('torch', 'pyarrow')))"
+    heavy = "any(m in sys.modules for m in ('torch', 'pyarrow'))"
+    code = f"import sys, rec.config.load, rec.config.registry; sys.exit({heavy})"
     assert subprocess.run([sys.executable, "-c", code], cwd=Path(__file__).parents[2], check=False).returncode == 0
