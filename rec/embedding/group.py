@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
+from typing import Any
 
 import torch
 from google.protobuf.message import Message
@@ -76,6 +77,34 @@ class EmbeddingGroup(nn.Module):
             shapes.append(replace(group.shape, features=tuple(columns)))
         self.shapes = GroupShapes(shapes)
         self.to(device)
+
+    def set_lr(self, lr: float) -> None:
+        """Learning rate of the tables from now on (fused only: plain tables have the caller's optimizer)."""
+        self._fused("set_lr").set_lr(lr)
+
+    def tables_state(self) -> dict[str, Any]:
+        """Tables and their optimizer states, to be saved and loaded in place (fused only).
+
+        Plain tensors on one process, ShardedTensors on several. `state_dict` has everything else.
+
+        Returns:
+            `tables.<table>` [rows, dim], `tables.<table>.<state>` [rows, dim], [rows] or [1].
+        """
+        return self._fused("tables_state").tables_state()
+
+    def export_weights(self) -> dict[str, Tensor]:
+        """Whole tables on rank 0 under the names they have in the plain backend's `state_dict`.
+
+        All processes must call it (fused); others than rank 0 get {}.
+        """
+        if isinstance(self.tables, PlainTables):
+            return {f"tables.{name}": table.detach() for name, table in self.tables.named_parameters()}
+        return self._fused("export_weights").export_weights()
+
+    def _fused(self, what: str) -> Any:
+        if self.backend != "fused":
+            raise ValueError(f"{what} is of the fused backend; this one is {self.backend}")
+        return self.tables
 
     @property
     def table_specs(self) -> dict[str, TableSpec]:
