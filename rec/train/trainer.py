@@ -8,14 +8,14 @@ import math
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 
 from rec.config.errors import ConfigError, DataError
 from rec.tasks import Evaluation, TrainMetrics
 from rec.train import ranks, state
-from rec.train.checkpoint import Checkpoint, Checkpointer, CheckpointError, differences, find_checkpoint, refuse
+from rec.train.checkpoint import Checkpoint, Checkpointer, find_checkpoint
 from rec.train.ema import Ema
 from rec.train.evaluate import evaluate
 from rec.train.goals import build_goal, build_patience
@@ -24,6 +24,7 @@ from rec.train.optimizers import DenseOptimizers
 from rec.train.plan import Plan
 from rec.train.prefetch import steps_of, to_device
 from rec.train.progress import Progress
+from rec.train.run import Run
 from rec.train.schedules import build_schedule
 from rec.train.settings import allow_tf32, config_files, learning_rate_scale, read_param_map, warn_of_idle
 from rec.train.step import StepResult, TrainStep, not_finite
@@ -82,12 +83,17 @@ class Trainer:
         base = getattr(sparse, which).lr if which else 0.0
         self.sparse_lr = build_schedule(sparse, base=base, horizon=horizon, scale=scale)
         self.step_fn = TrainStep(network, self.tasks, self.optimizers, config=tc, device=self.device)
-        self.ema = (
-            Ema(self.optimizers.params, decay=tc.dense_optimizer.ema.decay)
-            if tc.dense_optimizer.HasField("ema")
-            else None
-        )
+        dense = tc.dense_optimizer
+        self.ema = Ema(self.optimizers.params, decay=dense.ema.decay) if dense.HasField("ema") else None
         self.train_metrics = TrainMetrics(self.tasks)
+        self.run = Run(
+            network,
+            self.optimizers,
+            self.train_metrics,
+            ema=self.ema,
+            scaler=self.step_fn.scaler,
+            device=self.device,
+        )
         metrics = Evaluation(self.tasks).metrics
         self.goal = build_goal(config, metrics)
         self.patience = build_patience(config, metrics)
@@ -95,13 +101,12 @@ class Trainer:
         self.history = History(self.model_dir / "metrics.jsonl" if self.rank == 0 else None)
         self.summaries = Summaries(tc, self.model_dir / "tensorboard" if self.rank == 0 else None)
         self.horizon = horizon
-        self.step = 0  # optimizer steps done
-        self.epoch = 0  # whole epochs done
-        self.position: dict[str, Any] | None = None  # of the reader within the epoch
-        self.seconds = 0.0
-        self._loss = torch.zeros((), dtype=torch.float64, device=self.device)  # since the epoch began
-        self._loss_steps = 0
         self._sparse_rate = math.nan
+
+    @property
+    def step(self) -> int:
+        """Optimizer steps done."""
+        return self.run.step
 
     # ---- the loop -------------------------------------------------------------------------------
 
@@ -117,7 +122,7 @@ class Trainer:
         allow_tf32(self.train_config)
         warn_of_idle(self.train_config)
         resumed = self._start()
-        began = time.perf_counter() - self.seconds
+        began = time.perf_counter() - self.run.seconds
         done = self._is_done()
         if done:
             log.info(
@@ -143,7 +148,7 @@ class Trainer:
                 for batches, ended in self._epoch():
                     self._one_step(batches, progress, ended=ended)
                     profiler.step()
-                    self.seconds = time.perf_counter() - began
+                    self.run.seconds = time.perf_counter() - began
                     if self._save_if_due(ended):
                         progress.pause()
                         last = self._evaluate_if_due(ended) or last
@@ -161,8 +166,8 @@ class Trainer:
     def _epoch(self) -> Iterator[tuple[list[Batch], bool]]:
         loader = self.loaders["train"]
         assert loader is not None
-        batches = loader.epoch(self.epoch, self.position)
-        first = self.position is None
+        batches = loader.epoch(self.run.epoch, self.run.position)
+        first = self.run.position is None
         empty = True
         for group, ended in steps_of(to_device(batches, self.device), self.plan.accumulate):
             empty = False
@@ -170,30 +175,22 @@ class Trainer:
         if empty and first:
             raise DataError("the training data has no rows", file=self.config.train_input_path)
         if empty:  # saved at what turned out to be the last row
-            self.epoch, self.position = self.epoch + 1, None
+            self.run.epoch, self.run.position = self.run.epoch + 1, None
 
     def _one_step(self, batches: list[Batch], progress: Progress, *, ended: bool) -> None:
-        self.optimizers.set_lr(self.step, self.epoch)
-        rate = self.sparse_lr(self.step, self.epoch)
+        self.optimizers.set_lr(self.step, self.run.epoch)
+        rate = self.sparse_lr(self.step, self.run.epoch)
         if rate != self._sparse_rate:
             self.network.embedding.set_lr(rate)
             self._sparse_rate = rate
-        if self.position is None:
-            self._loss.zero_()
-            self._loss_steps = 0
         result = self.step_fn(batches, step=self.step + 1)
         if self.ema is not None and not result.skipped:
             self.ema.update()
-        self.step += 1
-        self._loss += result.loss
-        self._loss_steps += 1
         for batch, predictions in result.predictions:
             self.train_metrics.update(predictions, batch)
         self.train_metrics.step()
-        epoch = self.epoch
-        self.position = batches[-1].position
-        if ended:
-            self.epoch, self.position = self.epoch + 1, None
+        epoch = self.run.epoch
+        self.run.advance(result.loss, batches[-1].position, ended=ended)
         progress.advance(sum(b.size for b in batches if not b.filler) * ranks.world())
         every = self.train_config.log_step_count_steps
         if every and self.step % every == 0:
@@ -212,22 +209,20 @@ class Trainer:
         self.summaries.parameters(self.step, self.optimizers.params)
 
     def _mean_loss(self) -> float:
-        """Mean of the steps of this epoch so far; raises when it is not finite."""
-        mean = ranks.total(float(self._loss)) / max(self._loss_steps, 1)
+        """Mean loss of the epoch so far; raises when it is not finite, which on a GPU no step looked at."""
+        mean = self.run.mean_loss()
         if not math.isfinite(mean):
-            raise not_finite(
-                self.step, {"loss": mean}, within=self.train_config.log_step_count_steps or self._loss_steps
-            )
+            raise not_finite(self.step, {"loss": mean}, within=self.train_config.log_step_count_steps)
         return mean
 
     def _save_if_due(self, ended: bool) -> bool:
-        if not self.plan.saves(self.step, epochs=self.epoch, ended=ended):
+        if not self.plan.saves(self.step, epochs=self.run.epoch, ended=ended):
             return False
-        self._save(evaluate=self.plan.evaluates(self.step, epochs=self.epoch, ended=ended))
+        self._save(evaluate=self.plan.evaluates(self.step, epochs=self.run.epoch, ended=ended))
         return True
 
     def _evaluate_if_due(self, ended: bool) -> Record | None:
-        if self.loaders["eval"] is None or not self.plan.evaluates(self.step, epochs=self.epoch, ended=ended):
+        if self.loaders["eval"] is None or not self.plan.evaluates(self.step, epochs=self.run.epoch, ended=ended):
             return None
         return self._evaluate_and_record("eval")
 
@@ -237,7 +232,7 @@ class Trainer:
             return None
         metrics, rows = self._evaluate(loader)
         train = {"loss": self._mean_loss()} | self.train_metrics.compute() if split == "eval" else None
-        record = Record(self.step, self._epochs_begun(), self.seconds, rows, metrics, split, train)
+        record = Record(self.step, self.run.epochs_begun, self.run.seconds, rows, metrics, split, train)
         self.history.add(record)
         if split == "eval":
             best = self.best_step()
@@ -247,9 +242,6 @@ class Trainer:
         if self.rank == 0:
             log.info("%s at step %d (%d rows): %s", split, self.step, rows, describe(metrics))
         return record
-
-    def _epochs_begun(self) -> int:
-        return self.epoch + (self.position is not None)
 
     def evaluate(self, loader: Loader) -> dict[str, float]:
         """Metrics of the network as it is now over the loader's rows."""
@@ -282,7 +274,7 @@ class Trainer:
         return bool(ranks.agree(int(self.loaders[split] is not None and not self.history.has(self.step, split))))
 
     def _is_done(self) -> bool:
-        if self.plan.is_last(self.step, epochs=self.epoch):
+        if self.plan.is_last(self.step, epochs=self.run.epoch):
             return True
         if self.patience is None:
             return False
@@ -321,44 +313,19 @@ class Trainer:
         """Put the weights of a saved step into the network (and its averages)."""
         checkpoint = self.checkpointer.at(step)
         checkpoint.verify()
-        state.load_network(self.network, checkpoint)
-        self._load_averages(checkpoint)
+        self.run.restore_weights(checkpoint)
         log.info("weights of step %d, the best by %s", step, self.goal.metric)
-
-    def _load_averages(self, checkpoint: Checkpoint) -> None:
-        if self.ema is None:
-            return
-        averages = {f"ema/{n}": t for n, t in self.ema.state().items()}
-        found = {n: s for n, s in checkpoint.shapes.items() if n.startswith("ema/")}
-        refuse(
-            f"checkpoint {checkpoint.path}",
-            differences(state.shapes_of(averages), found),
-            "It was trained without ema: drop dense_optimizer.ema, or use another model_dir.",
-        )
-        checkpoint.load(averages)
 
     def _save(self, *, evaluate: bool) -> None:
         self._mean_loss()  # never save what is not finite
         ranks.average(list(self.network.model.buffers()))
-        tensors = state.network_tensors(self.network)
-        if self.ema is not None:
-            tensors |= {f"ema/{n}": t for n, t in self.ema.state().items()}
-        tensors |= {f"optimizer/{n}": t for n, t in self.optimizers.state().items()}
-        tensors |= state.rank_tensors(self.rank, self.train_metrics.state(), self.device)
-        info = {
-            "epoch": self.epoch,
-            "positions": ranks.gather(self.position),
-            "evaluate": evaluate,
-            "seconds": self.seconds,
-            "loss_sums": ranks.gather(float(self._loss)),
-            "loss_steps": self._loss_steps,
-            "optimizers": self.optimizers.kinds(),
-            "scaler": self.step_fn.scaler.state() if self.step_fn.scaler else None,
-            "world": ranks.world(),
-        }
         best = self.best_step()
         self.checkpointer.save(
-            self.step, tensors, info, files=config_files(self.config), keep_also=[] if best is None else [best]
+            self.step,
+            self.run.tensors(),
+            self.run.info() | {"evaluate": evaluate},
+            files=config_files(self.config),
+            keep_also=[] if best is None else [best],
         )
 
     def _start(self) -> Checkpoint | None:
@@ -370,7 +337,7 @@ class Trainer:
         if checkpoint is not None:
             if self.train_config.fine_tune_checkpoint:
                 log.info("fine_tune_checkpoint has no effect: %s has checkpoints to go on from", self.model_dir)
-            self._resume(checkpoint)
+            self.run.restore(checkpoint)
             return checkpoint
         if self.train_config.fine_tune_checkpoint:
             source = find_checkpoint(self.train_config.fine_tune_checkpoint)
@@ -380,30 +347,6 @@ class Trainer:
             self.ema.reset()
         state.seed_all(seed + 1, rank=self.rank)  # dropout: not the numbers of the initial weights
         return None
-
-    def _resume(self, checkpoint: Checkpoint) -> None:
-        info = checkpoint.info
-        if info["optimizers"] != self.optimizers.kinds():
-            raise CheckpointError(
-                f"{checkpoint.path} was trained with {info['optimizers']}, the config says {self.optimizers.kinds()}: "
-                "their states do not fit. Use another model_dir, with fine_tune_checkpoint to start from these weights."
-            )
-        state.load_network(self.network, checkpoint, weights_only=False)
-        self._load_averages(checkpoint)
-        self.optimizers.load_state(checkpoint.read(prefix="optimizer/"))
-        metrics = state.load_rank(checkpoint, self.rank, self.device)
-        if metrics:
-            self.train_metrics.load_state(metrics)
-        if self.step_fn.scaler is not None and info["scaler"]:
-            self.step_fn.scaler.load_state(info["scaler"])
-        same = info["world"] == ranks.world()
-        self.step, self.epoch, self.seconds = info["step"], info["epoch"], info["seconds"]
-        # of another number of processes: the loader finds the place by the rows read, and says what that means
-        self.position = info["positions"][self.rank if same else 0]
-        self._loss.fill_(info["loss_sums"][self.rank] if same else sum(info["loss_sums"]) / ranks.world())
-        self._loss_steps = info["loss_steps"]
-        if self.rank == 0:
-            log.info("resumed from %s (epoch %d)", checkpoint.path, self._epochs_begun())
 
     def _steps_per_epoch(self) -> int | None:
         loader = self.loaders["train"]

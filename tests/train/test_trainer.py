@@ -149,7 +149,7 @@ def test_num_steps_ends_in_the_middle_of_an_epoch(tmp_path):
     t = trainer(tmp_path, "train_config { num_steps: 10 }", drop="num_epochs")
     t.train()
     assert t.step == 10
-    assert t.position == {"epoch": 1, "batch": 3}
+    assert t.run.position == {"epoch": 1, "batch": 3}
     assert t.history.records[-1].epoch == 2
 
 

@@ -12,6 +12,7 @@ from rec.data.batch import Batch
 from rec.network import Network
 from rec.protos import pipeline_pb2
 from rec.tasks import build_tasks
+from rec.train import ranks
 
 ROWS, IDS, DIM = 64, 11, 4
 
@@ -50,6 +51,9 @@ class _Lookup(torch.autograd.Function):
         (ids,) = ctx.saved_tensors
         owner = ctx.owner
         total = torch.zeros(IDS, DIM).index_add_(0, ids, grad)
+        if ranks.world() > 1:  # as torchrec: the sum over ranks, divided by their number
+            torch.distributed.all_reduce(total)
+            total /= ranks.world()
         owner.momentum += total.square().mean(1)
         owner.weight.data -= owner.lr * total / (owner.momentum.sqrt() + 1e-8)[:, None]
         return None, None, None
