@@ -12,6 +12,7 @@ import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from google.protobuf import descriptor_pb2 as d
 
@@ -165,14 +166,15 @@ def _page(file: d.FileDescriptorProto, homes: dict[str, str]) -> str:
 def _row(item: Item, homes: dict[str, str], page: str) -> str:
     from rec.protos import options_pb2
 
+    options: Any = options_pb2
     meaning = _flow(item.comment)
     if isinstance(item.proto, d.EnumValueDescriptorProto):
-        remedy = item.proto.options.Extensions[options_pb2.unsupported_value]
+        remedy = item.proto.options.Extensions[options.unsupported_value]
         return f"| `{item.name}` | {_cell(meaning, remedy)} |"
     field = item.proto
     assert isinstance(field, d.FieldDescriptorProto)
-    remedy = field.options.Extensions[options_pb2.unsupported]
-    default = "required" if field.options.Extensions[options_pb2.required] else _default(field)
+    remedy = field.options.Extensions[options.unsupported]
+    default = "required" if field.options.Extensions[options.required] else _default(field)
     return f"| `{field.name}` | {_type(field, homes, page)} | {default} | {_cell(meaning, remedy)} |"
 
 

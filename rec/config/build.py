@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from google.protobuf.descriptor import FieldDescriptor
-from google.protobuf.message import Message
 from google.protobuf.struct_pb2 import Struct, Value
 
 from rec.config.errors import ConfigError
 from rec.config.fields import unknown_field
+from rec.config.proto import Field, Proto
 from rec.config.scalars import scalar_value
 from rec.config.sourcemap import SourceMap
 from rec.config.textproto import Block, Entry, ListValue, Loc, Scalar
@@ -23,7 +22,7 @@ class Builder:
         self.sources = SourceMap()
         self.warnings: list[str] = []
 
-    def fill(self, msg: Message, entries: Sequence[Entry], loc: Loc) -> None:
+    def fill(self, msg: Proto, entries: Sequence[Entry], loc: Loc) -> None:
         """Set the fields of `msg` that `entries` name.
 
         Raises:
@@ -50,7 +49,7 @@ class Builder:
             for entry in occurrences(written):
                 self._set(msg, field, entry)
 
-    def _check_oneof(self, field: FieldDescriptor, entry: Entry, set_by: dict[str, Entry]) -> None:
+    def _check_oneof(self, field: Field, entry: Entry, set_by: dict[str, Entry]) -> None:
         if field.containing_oneof is None:
             return
         for other in field.containing_oneof.fields:
@@ -63,14 +62,14 @@ class Builder:
                     where=str(entry.loc),
                 )
 
-    def _warn_twice(self, field: FieldDescriptor, entry: Entry, before: Entry) -> None:
+    def _warn_twice(self, field: Field, entry: Entry, before: Entry) -> None:
         does = "the two are merged" if field.message_type is not None else "this one counts"
         self.warnings.append(
             f'{entry.loc}: "{field.name}" is set twice in {field.containing_type.name} '
             f"(before at line {_line(before.loc, entry.loc)}); {does}"
         )
 
-    def _set(self, msg: Message, field: FieldDescriptor, entry: Entry) -> None:
+    def _set(self, msg: Proto, field: Field, entry: Entry) -> None:
         if field.message_type is None:
             value = scalar_value(field, entry)
             if field.is_repeated:
@@ -97,7 +96,7 @@ class Builder:
             sub.SetInParent()
         self.fill(sub, entry.value.entries, entry.loc)
 
-    def _set_map(self, msg: Message, field: FieldDescriptor, entry: Entry, block: Block) -> None:
+    def _set_map(self, msg: Proto, field: Field, entry: Entry, block: Block) -> None:
         by_name = {e.name: e for e in block.entries}
         if "key" not in by_name or "value" not in by_name:
             raise ConfigError(f'"{field.name}" takes {{ key: ... value ... }}', where=str(entry.loc))

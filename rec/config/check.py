@@ -8,18 +8,17 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from google.protobuf.message import Message
-
 from rec.config.check_effects import check_effects
 from rec.config.check_groups import check_groups
 from rec.config.check_names import check_best_metrics
 from rec.config.errors import ConfigError
 from rec.config.features import Named, named_features
 from rec.config.names import listed, suggest
+from rec.config.proto import Proto
 from rec.protos import data_pb2
 
 
-def check(config: Message) -> list[ConfigError]:
+def check(config: Proto) -> list[ConfigError]:
     """Refuses a config that cannot work; returns what looks like a slip.
 
     Raises:
@@ -36,7 +35,7 @@ def check(config: Message) -> list[ConfigError]:
     return warnings
 
 
-def _check_train(config: Message) -> None:
+def _check_train(config: Proto) -> None:
     for block in ("train_config", "data_config", "model_config"):
         if not config.HasField(block):
             raise ConfigError(f'the config lacks "{block}", which is required', config, hint=f"add {block} {{ ... }}")
@@ -55,7 +54,7 @@ def _check_train(config: Message) -> None:
         raise ConfigError("batch_size is 0", config.data_config, "batch_size", hint="give at least 1")
 
 
-def _check_features(config: Message, features: Sequence[Named]) -> None:
+def _check_features(config: Proto, features: Sequence[Named]) -> None:
     for feature_config in config.feature_configs:
         if feature_config.WhichOneof("feature") is None:
             raise ConfigError(
@@ -84,16 +83,16 @@ def _check_features(config: Message, features: Sequence[Named]) -> None:
             )
 
 
-def _lacks_expression(feature: Message) -> bool:
+def _lacks_expression(feature: Proto) -> bool:
     field = feature.DESCRIPTOR.fields_by_name.get("expression")
     return field is not None and not field.is_repeated and not feature.expression
 
 
-def _mode(data: Message) -> str:
+def _mode(data: Proto) -> str:
     return data_pb2.FgMode.Name(data.fg_mode) if data.HasField("fg_mode") else "FG_NORMAL (fg_encoded: false)"
 
 
-def _check_labels(config: Message) -> Iterator[ConfigError]:
+def _check_labels(config: Proto) -> Iterator[ConfigError]:
     """Labels, losses and sample weights of the tasks; warns of those that nothing uses."""
     data, model_config = config.data_config, config.model_config
     if not data.label_fields:
@@ -137,7 +136,7 @@ def _check_labels(config: Message) -> Iterator[ConfigError]:
         )
 
 
-def task_towers(model_config: Message) -> Sequence[Message]:
+def task_towers(model_config: Proto) -> Sequence[Proto]:
     """The task towers of the model, empty when it has one task."""
     member = model_config.WhichOneof("model")
     return list(getattr(getattr(model_config, member), "task_towers", ())) if member else []

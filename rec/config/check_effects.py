@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from google.protobuf.message import Message
-
 from rec.config.errors import ConfigError
 from rec.config.features import Named
+from rec.config.proto import Proto
 from rec.protos import data_pb2
 
 
-def check_effects(config: Message, features: Sequence[Named]) -> Iterator[ConfigError]:
+def check_effects(config: Proto, features: Sequence[Named]) -> Iterator[ConfigError]:
     """Warnings of settings without effect and of labels among the features."""
     data, train = config.data_config, config.train_config
     if not data.shuffle:
@@ -30,7 +29,7 @@ def check_effects(config: Message, features: Sequence[Named]) -> Iterator[Config
     yield from _leaks(data, features)
 
 
-def _idle(msg: Message, fields: Sequence[str], hint: str) -> Iterator[ConfigError]:
+def _idle(msg: Proto, fields: Sequence[str], hint: str) -> Iterator[ConfigError]:
     for name in fields:
         field = msg.DESCRIPTOR.fields_by_name[name]
         if not msg.HasField(name):
@@ -40,7 +39,7 @@ def _idle(msg: Message, fields: Sequence[str], hint: str) -> Iterator[ConfigErro
         yield ConfigError(f'"{name}" of {msg.DESCRIPTOR.name} has no effect here', msg, name, hint=hint)
 
 
-def _leaks(data: Message, features: Sequence[Named]) -> Iterator[ConfigError]:
+def _leaks(data: Proto, features: Sequence[Named]) -> Iterator[ConfigError]:
     """A label among the inputs makes every offline metric perfect and the served model useless."""
     labels = set(data.label_fields)
     for feature in features:

@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-
-from google.protobuf.message import Message
+from collections.abc import Iterable, Iterator, Sequence
 
 from rec.config.errors import ConfigError
 from rec.config.features import Named
 from rec.config.names import listed, suggest
 from rec.config.options import members
+from rec.config.proto import Proto
 from rec.protos import model_pb2
 
 _SEQUENCES = (model_pb2.SEQUENCE, model_pb2.JAGGED_SEQUENCE)
 
 
-def check_groups(config: Message, features: Sequence[Named]) -> list[ConfigError]:
+def check_groups(config: Proto, features: Sequence[Named]) -> list[ConfigError]:
     """Refuses groups that cannot work; warns of features in no group and groups nobody reads."""
     model_config = config.model_config
     member = model_config.WhichOneof("model")
@@ -48,7 +47,7 @@ def check_groups(config: Message, features: Sequence[Named]) -> list[ConfigError
     return [*_unused_features(groups, features), *_unread_groups(model_config, member, groups)]
 
 
-def _check_members(group: Message, known: dict[str, Named]) -> None:
+def _check_members(group: Proto, known: dict[str, Named]) -> None:
     if not group.feature_names and not getattr(group, "sequence_groups", ()):
         raise ConfigError(f'group "{group.group_name}" names no features', group, hint='add feature_names: "..."')
     for i, name in enumerate(group.feature_names):
@@ -70,7 +69,7 @@ def _check_members(group: Message, known: dict[str, Named]) -> None:
             )
 
 
-def _check_type(group: Message, known: dict[str, Named]) -> None:
+def _check_type(group: Proto, known: dict[str, Named]) -> None:
     sequences = [name for name in group.feature_names if known[name].is_sequence]
     kind = model_pb2.FeatureGroupType.Name(group.group_type)
     if group.group_type in _SEQUENCES:
@@ -102,14 +101,14 @@ def _check_type(group: Message, known: dict[str, Named]) -> None:
         )
 
 
-def _sequence_hint(features: Iterator[Named] | Sequence[Named] | object) -> str:
-    sequences = [f.name for f in features if f.is_sequence]  # type: ignore[attr-defined]
+def _sequence_hint(features: Iterable[Named]) -> str:
+    sequences = [f.name for f in features if f.is_sequence]
     if sequences:
         return f"sequence features: {listed(sequences)}"
     return "declare a sequence_feature or sequence_id_feature, or use group_type: DEEP"
 
 
-def _check_encoders(group: Message) -> None:
+def _check_encoders(group: Proto) -> None:
     names = [g.group_name for g in group.sequence_groups]
     if names and group.group_type != model_pb2.DEEP:
         raise ConfigError(
@@ -145,7 +144,7 @@ def _check_encoders(group: Message) -> None:
             )
 
 
-def _unused_features(groups: Sequence[Message], features: Sequence[Named]) -> Iterator[ConfigError]:
+def _unused_features(groups: Sequence[Proto], features: Sequence[Named]) -> Iterator[ConfigError]:
     used = {name for g in groups for part in (g, *g.sequence_groups) for name in part.feature_names}
     # Another feature may read a feature's output.
     used |= {word.removeprefix("feature:") for f in features for word in f.expressions if word.startswith("feature:")}
@@ -159,7 +158,7 @@ def _unused_features(groups: Sequence[Message], features: Sequence[Named]) -> It
             )
 
 
-def _unread_groups(model_config: Message, member: str, groups: Sequence[Message]) -> Iterator[ConfigError]:
+def _unread_groups(model_config: Proto, member: str, groups: Sequence[Proto]) -> Iterator[ConfigError]:
     """Groups that no tower names, for models whose towers name their groups."""
     model = getattr(model_config, member)
     inputs = [t for field in ("towers", "din_towers") for t in getattr(model, field, ())]

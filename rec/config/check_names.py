@@ -4,15 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from google.protobuf.message import Message
-
 from rec.config.errors import ConfigError
 from rec.config.names import listed, nearest
 from rec.config.options import members
+from rec.config.proto import Proto
 from rec.protos.metric_pb2 import MetricConfig
 
 
-def metric_names(config: Message) -> list[str]:
+def metric_names(config: Proto) -> list[str]:
     """Names under which an evaluation reports: metrics and losses, with "_<tower>" for task towers.
 
     The same names as `rec.tasks` gives, here without building anything.
@@ -27,7 +26,7 @@ def metric_names(config: Message) -> list[str]:
     return [*names, "loss"]
 
 
-def _named(configs: Sequence[Message], oneof: str) -> list[str]:
+def _named(configs: Sequence[Proto], oneof: str) -> list[str]:
     names: list[str] = []
     for config in configs:
         name = config.WhichOneof(oneof)
@@ -41,7 +40,7 @@ def _named(configs: Sequence[Message], oneof: str) -> list[str]:
     return names
 
 
-def check_best_metrics(config: Message) -> None:
+def check_best_metrics(config: Proto) -> None:
     """Refuses a metric name that no evaluation will report."""
     names = metric_names(config)
     train = config.train_config
@@ -62,7 +61,7 @@ def check_best_metrics(config: Message) -> None:
             _known(export, "best_exporter_metric", names, "best_exporter_metric")
 
 
-def _known(msg: Message, field: str, names: list[str], what: str) -> None:
+def _known(msg: Proto, field: str, names: list[str], what: str) -> None:
     name = getattr(msg, field)
     if name in names:
         return

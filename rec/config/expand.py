@@ -5,17 +5,16 @@ from __future__ import annotations
 import fnmatch
 from collections.abc import Callable, Mapping, Sequence
 
-from google.protobuf.message import Message
-
 from rec.config.errors import ConfigError
 from rec.config.features import Named, named_features
 from rec.config.names import suggest
+from rec.config.proto import Proto
 from rec.config.ranges import expand_range
 from rec.config.sourcemap import SourceMap
 from rec.protos import model_pb2
 
 
-def expand_group_names(config: Message, sources: SourceMap) -> None:
+def expand_group_names(config: Proto, sources: SourceMap) -> None:
     """`feature_names` with ranges ("int_[0-12]"), patterns ("*", "cat_*") and exclusions ("!cat_3").
 
     A pattern adds, in the order of the config, the features that fit the group (see `_fits`) and
@@ -37,7 +36,7 @@ def _fits(group_type: int) -> Callable[[Named], bool]:
     return lambda f: not f.is_sequence
 
 
-def _expand(group: Message, features: Sequence[Named], fits: Callable[[Named], bool], sources: SourceMap) -> None:
+def _expand(group: Proto, features: Sequence[Named], fits: Callable[[Named], bool], sources: SourceMap) -> None:
     known = {f.name: f for f in features}
     places = sources.fields(group, "feature_names")
     result: list[tuple[str, int]] = []
@@ -75,7 +74,7 @@ def _expand(group: Message, features: Sequence[Named], fits: Callable[[Named], b
         sources.set_fields(group, "feature_names", [places[at] for _, at in result] if places else [])
 
 
-def _range(group: Message, written: str, i: int, known: Mapping[str, Named]) -> list[str]:
+def _range(group: Proto, written: str, i: int, known: Mapping[str, Named]) -> list[str]:
     if written in known:
         return [written]
     try:
@@ -86,7 +85,7 @@ def _range(group: Message, written: str, i: int, known: Mapping[str, Named]) -> 
         ) from None
 
 
-def apply_feature_defaults(config: Message) -> None:
+def apply_feature_defaults(config: Proto) -> None:
     """Gives every feature the values of `feature_defaults` that it does not set, then clears the block.
 
     `embedding_dim` goes only to features that look up or compute an embedding: it would turn a

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from google.protobuf.message import Message
+from rec.config.proto import Proto
 
 
 @dataclass(frozen=True)
@@ -13,9 +13,9 @@ class Named:
     """One feature of the config: `config` is its own message (IdFeature, ...), `member` how it is declared."""
 
     name: str
-    config: Message
+    config: Proto
     member: str
-    sequence: Message | None = None
+    sequence: Proto | None = None
 
     @property
     def is_sequence(self) -> bool:
@@ -43,7 +43,7 @@ class Named:
         return "embedding_dim" in fields and self.config.embedding_dim > 0
 
 
-def named_features(config: Message) -> Iterator[Named]:
+def named_features(config: Proto) -> Iterator[Named]:
     """Every feature that groups can name, in the order of the config.
 
     A feature inside `sequence_feature` is called `<sequence_name>__<feature_name>`.

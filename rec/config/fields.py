@@ -4,21 +4,20 @@ from __future__ import annotations
 
 from functools import cache
 
-from google.protobuf.descriptor import Descriptor, FieldDescriptor
-
 from rec.config.errors import ConfigError
 from rec.config.names import listed, nearest
+from rec.config.proto import Field, MessageType
 from rec.config.textproto import Entry
 from rec.protos import pipeline_pb2
 
 
-def unknown_field(message: Descriptor, entry: Entry) -> ConfigError:
+def unknown_field(message: MessageType, entry: Entry) -> ConfigError:
     """An error with the nearest field, or the block that the field belongs to."""
     name = entry.name
     return ConfigError(f'{message.name} has no field "{name}"', hint=_remedy(message, name), where=str(entry.loc))
 
 
-def _remedy(message: Descriptor, name: str) -> str:
+def _remedy(message: MessageType, name: str) -> str:
     # The exact name in a block inside this one is a better guess than a similar name here.
     for child in message.fields:
         if child.message_type is not None and name in child.message_type.fields_by_name:
@@ -49,10 +48,10 @@ def _owners() -> dict[str, list[str]]:
 
 
 @cache
-def reachable() -> tuple[tuple[Descriptor, FieldDescriptor | None], ...]:
+def reachable() -> tuple[tuple[MessageType, Field | None], ...]:
     """Every message of the schema once, with the first field that leads to it, breadth first."""
     root = pipeline_pb2.EasyRecConfig.DESCRIPTOR
-    found: dict[str, tuple[Descriptor, FieldDescriptor | None]] = {root.full_name: (root, None)}
+    found: dict[str, tuple[MessageType, Field | None]] = {root.full_name: (root, None)}
     queue = [root]
     while queue:
         for field in queue.pop(0).fields:

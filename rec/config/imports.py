@@ -5,14 +5,14 @@ from __future__ import annotations
 import importlib
 from typing import Any
 
-from google.protobuf.message import Message
 from google.protobuf.struct_pb2 import Struct, Value
 
 from rec.config.errors import ConfigError
 from rec.config.names import suggest
+from rec.config.proto import Proto
 
 
-def import_object(class_path: str, msg: Message | None = None) -> Any:
+def import_object(class_path: str, msg: Proto | None = None) -> Any:
     """The object at "package.module:Name" ("package.module.Name" works too).
 
     Args:
@@ -61,7 +61,7 @@ def import_object(class_path: str, msg: Message | None = None) -> Any:
     return found
 
 
-def custom_kwargs(custom: Message) -> dict[str, Any]:
+def custom_kwargs(custom: Proto) -> dict[str, Any]:
     """Keyword arguments of a `Custom` message; integral numbers become int (Struct has doubles only)."""
     return struct_to_dict(custom.kwargs)
 

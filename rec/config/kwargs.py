@@ -4,13 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from google.protobuf.descriptor import FieldDescriptor
-from google.protobuf.message import Message
-
 from rec.config.options import unsupported
+from rec.config.proto import Field, Proto
 
 
-def kwargs_of(msg: Message, *exclude: str) -> dict[str, Any]:
+def kwargs_of(msg: Proto, *exclude: str) -> dict[str, Any]:
     """Scalar and repeated scalar fields of a message by name, declared defaults included.
 
     Sub-messages are left out (they are other layers' arguments), and so is what is marked
@@ -33,7 +31,7 @@ def kwargs_of(msg: Message, *exclude: str) -> dict[str, Any]:
     return kwargs
 
 
-def _plain(field: FieldDescriptor, value: Any) -> Any:
+def _plain(field: Field, value: Any) -> Any:
     if field.enum_type is not None:
         return field.enum_type.values_by_number[value].name
     return value

@@ -7,13 +7,13 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from google.protobuf import text_format
-from google.protobuf.message import Message
 
 from rec.config.build import Builder
 from rec.config.check import check
 from rec.config.errors import ConfigError
 from rec.config.expand import apply_feature_defaults, expand_group_names
 from rec.config.names import suggest
+from rec.config.proto import Proto
 from rec.config.ranges import expand_feature_ranges
 from rec.config.rules import check_options
 from rec.config.sourcemap import SourceMap
@@ -37,7 +37,7 @@ class Loaded:
         self.path = path
         self._sources = sources
 
-    def where(self, msg: Message | None, field: str | None = None, index: int | None = None) -> str:
+    def where(self, msg: Proto | None, field: str | None = None, index: int | None = None) -> str:
         """The place "file:line:col" of a field, of its message when it is not set, or the file alone."""
         return str(self._sources.find(msg, field, index) or self.path)
 
@@ -52,7 +52,7 @@ class Loaded:
         return resolved_text(self.config)
 
 
-def resolved_text(config: Message) -> str:
+def resolved_text(config: Proto) -> str:
     """A config as stable text, fields in the order of the schema."""
     return text_format.MessageToString(config, as_utf8=True)
 

@@ -4,36 +4,34 @@ from __future__ import annotations
 
 from functools import cache
 
-from google.protobuf.descriptor import EnumValueDescriptor, FieldDescriptor
-from google.protobuf.message import Message
-
+from rec.config.proto import EnumValue, Field, Proto
 from rec.protos import options_pb2
 
 
 @cache
-def required(field: FieldDescriptor) -> bool:
+def required(field: Field) -> bool:
     """Whether loading must fail when the field is missing."""
     return field.GetOptions().Extensions[options_pb2.required]
 
 
 @cache
-def unsupported(field: FieldDescriptor) -> str:
+def unsupported(field: Field) -> str:
     """What to do instead of setting this field, or "" when it is supported."""
     return field.GetOptions().Extensions[options_pb2.unsupported]
 
 
 @cache
-def unsupported_value(value: EnumValueDescriptor) -> str:
+def unsupported_value(value: EnumValue) -> str:
     """What to do instead of this enum value, or "" when it is supported."""
     return value.GetOptions().Extensions[options_pb2.unsupported_value]
 
 
 @cache
-def no_effect(field: FieldDescriptor) -> str:
+def no_effect(field: Field) -> str:
     """Why setting this field changes nothing, or "" when it does."""
     return field.GetOptions().Extensions[options_pb2.no_effect]
 
 
-def members(msg: Message | type[Message], oneof: str) -> list[str]:
+def members(msg: Proto | type[Proto], oneof: str) -> list[str]:
     """Names of the supported members of a oneof."""
     return [f.name for f in msg.DESCRIPTOR.oneofs_by_name[oneof].fields if not unsupported(f)]

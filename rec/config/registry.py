@@ -14,6 +14,7 @@ from rec.config.errors import ConfigError
 from rec.config.imports import custom_kwargs, import_object
 from rec.config.names import listed
 from rec.config.options import members
+from rec.config.proto import Proto
 
 C = TypeVar("C", bound=Callable[..., Any])
 
@@ -31,10 +32,10 @@ class Registry:
         self.what = what
         self.package = package
         self._classes: dict[str, Callable[..., Any]] = {}
-        self._types: dict[str, type[Message]] = {}
+        self._types: dict[str, type[Proto]] = {}
         self._imported = False
 
-    def register(self, message_type: type[Message]) -> Callable[[C], C]:
+    def register(self, message_type: type[Proto]) -> Callable[[C], C]:
         """Decorator: this class is built from `message_type`."""
         name = message_type.DESCRIPTOR.full_name
 
@@ -52,7 +53,7 @@ class Registry:
 
         return add
 
-    def cls_of(self, message_type: type[Message] | Message) -> Callable[..., Any]:
+    def cls_of(self, message_type: type[Proto] | Proto) -> Callable[..., Any]:
         """The class registered for a message type (or for the type of a message)."""
         self._import()
         name = message_type.DESCRIPTOR.full_name
@@ -65,12 +66,12 @@ class Registry:
             )
         return self._classes[name]
 
-    def types(self) -> list[type[Message]]:
+    def types(self) -> list[type[Proto]]:
         """All registered message types, by name."""
         self._import()
         return [self._types[name] for name in sorted(self._types)]
 
-    def build(self, msg: Message, *args: Any, **kw: Any) -> Any:
+    def build(self, msg: Proto, *args: Any, **kw: Any) -> Any:
         """An instance for a message: `cls(msg, *args, **kw)`.
 
         A `Custom` message gives `cls(*args, **kwargs of the message, **kw)` of the user's class; a
@@ -96,7 +97,7 @@ class Registry:
             raise
 
 
-def _call(custom: Message, args: tuple[Any, ...], kw: dict[str, Any]) -> Any:
+def _call(custom: Proto, args: tuple[Any, ...], kw: dict[str, Any]) -> Any:
     cls = import_object(custom.class_path, custom)
     kwargs = {**custom_kwargs(custom), **kw}
     try:
@@ -115,7 +116,7 @@ def _call(custom: Message, args: tuple[Any, ...], kw: dict[str, Any]) -> Any:
     return cls(*args, **kwargs)
 
 
-def oneof(msg: Message, name: str) -> Message:
+def oneof(msg: Proto, name: str) -> Proto:
     """The set member of a oneof.
 
     Raises:

@@ -6,13 +6,13 @@ from collections.abc import Iterator
 from typing import Any
 
 from google.protobuf.descriptor import FieldDescriptor
-from google.protobuf.message import Message
 
 from rec.config.errors import ConfigError
 from rec.config.options import no_effect, required, unsupported
+from rec.config.proto import Field, Proto
 
 
-def check_options(msg: Message) -> list[ConfigError]:
+def check_options(msg: Proto) -> list[ConfigError]:
     """Refuses missing required fields and set unsupported ones, in a message and all below it.
 
     A field that is set to its default changes nothing and may stay.
@@ -40,7 +40,7 @@ def check_options(msg: Message) -> list[ConfigError]:
     return warnings
 
 
-def _children(msg: Message) -> Iterator[Any]:
+def _children(msg: Proto) -> Iterator[Any]:
     for field, value in msg.ListFields():
         if field.message_type is None or field.message_type.file.package != "rec":
             continue
@@ -50,7 +50,7 @@ def _children(msg: Message) -> Iterator[Any]:
             yield value
 
 
-def _sketch(field: FieldDescriptor) -> str:
+def _sketch(field: Field) -> str:
     if field.message_type is not None:
         return f"{field.name} {{ ... }}"
     if field.enum_type is not None:

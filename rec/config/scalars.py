@@ -7,6 +7,7 @@ from google.protobuf.descriptor import FieldDescriptor as F
 from rec.config.errors import ConfigError
 from rec.config.names import listed, nearest
 from rec.config.options import required, unsupported_value
+from rec.config.proto import Field
 from rec.config.textproto import Block, Entry, Scalar
 
 _INTEGERS = {
@@ -19,7 +20,7 @@ _BOOLS = {"true": True, "True": True, "t": True, "1": True, "false": False, "Fal
 _INFINITE = {"inf", "infinity", "nan", "-inf", "-infinity", "-nan"}
 
 
-def scalar_value(field: F, entry: Entry) -> bool | int | float | str:
+def scalar_value(field: Field, entry: Entry) -> bool | int | float | str:
     """The value of a scalar field.
 
     Raises:
@@ -46,7 +47,7 @@ def scalar_value(field: F, entry: Entry) -> bool | int | float | str:
     return _number(field, entry, value)
 
 
-def _fits(field: F, value: Scalar) -> bool:
+def _fits(field: Field, value: Scalar) -> bool:
     text = value.text
     if field.cpp_type == F.CPPTYPE_BOOL:
         return text in _BOOLS
@@ -59,7 +60,7 @@ def _fits(field: F, value: Scalar) -> bool:
     return True
 
 
-def _number(field: F, entry: Entry, value: Scalar) -> int | float:
+def _number(field: Field, entry: Entry, value: Scalar) -> int | float:
     if field.cpp_type in _INTEGERS:
         low, high = _INTEGERS[field.cpp_type]
         try:
@@ -86,7 +87,7 @@ def _integer(text: str) -> int:
     return int(text, 0)
 
 
-def _enum(field: F, entry: Entry, value: Scalar) -> int:
+def _enum(field: Field, entry: Entry, value: Scalar) -> int:
     values = field.enum_type.values_by_name
     if value.kind == "number" and value.text.lstrip("-").isdecimal():
         found = field.enum_type.values_by_number.get(int(value.text))
@@ -123,7 +124,7 @@ _TAKES = {
 }
 
 
-def _wrong(field: F, entry: Entry, found: str, hint: str) -> ConfigError:
+def _wrong(field: Field, entry: Entry, found: str, hint: str) -> ConfigError:
     takes = _TAKES.get(field.cpp_type)
     if takes is None:
         takes = "an integer" if _INTEGERS[field.cpp_type][0] < 0 else "an integer of at least 0"
@@ -136,7 +137,7 @@ def _wrong(field: F, entry: Entry, found: str, hint: str) -> ConfigError:
     )
 
 
-def _example(field: F) -> str:
+def _example(field: Field) -> str:
     if field.cpp_type == F.CPPTYPE_STRING:
         return f'"{field.default_value}"' if field.default_value else '"..."'
     if field.cpp_type == F.CPPTYPE_BOOL:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from google.protobuf.message import Message
-
+from rec.config.proto import Proto
 from rec.config.textproto import Loc
 
 
@@ -15,29 +14,29 @@ class SourceMap:
     """
 
     def __init__(self) -> None:
-        self._messages: dict[int, tuple[Message, Loc]] = {}
+        self._messages: dict[int, tuple[Proto, Loc]] = {}
         self._fields: dict[tuple[int, str], list[Loc]] = {}
 
-    def add_message(self, msg: Message, loc: Loc) -> None:
+    def add_message(self, msg: Proto, loc: Loc) -> None:
         """The message's block begins here."""
         self._messages.setdefault(id(msg), (msg, loc))
 
-    def add_field(self, msg: Message, field: str, loc: Loc, *, single: bool = False) -> None:
+    def add_field(self, msg: Proto, field: str, loc: Loc, *, single: bool = False) -> None:
         """One more occurrence of a field (`single`: the one that counts)."""
         places = self._fields.setdefault((id(msg), field), [])
         if single:
             places.clear()
         places.append(loc)
 
-    def fields(self, msg: Message, field: str) -> list[Loc]:
+    def fields(self, msg: Proto, field: str) -> list[Loc]:
         """Every occurrence of a field, in order."""
         return list(self._fields.get((id(msg), field), ()))
 
-    def set_fields(self, msg: Message, field: str, places: list[Loc]) -> None:
+    def set_fields(self, msg: Proto, field: str, places: list[Loc]) -> None:
         """New places of a repeated field whose elements were rewritten."""
         self._fields[(id(msg), field)] = places
 
-    def find(self, msg: Message | None, field: str | None = None, index: int | None = None) -> Loc | None:
+    def find(self, msg: Proto | None, field: str | None = None, index: int | None = None) -> Loc | None:
         """The place of a field's occurrence, of the message when the field is not set, or None."""
         if msg is None:
             return None

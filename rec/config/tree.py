@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from google.protobuf.descriptor import Descriptor, FieldDescriptor
-
+from rec.config.proto import Field, MessageType
 from rec.config.textproto import Block, Entry, ListValue
 
 
-def merge(base: Sequence[Entry], over: Sequence[Entry], message: Descriptor, *, replace: bool) -> tuple[Entry, ...]:
+def merge(base: Sequence[Entry], over: Sequence[Entry], message: MessageType, *, replace: bool) -> tuple[Entry, ...]:
     """`over` laid on `base`: scalars replaced, messages merged, a oneof's other member removed.
 
     Args:
@@ -46,7 +45,7 @@ def merge(base: Sequence[Entry], over: Sequence[Entry], message: Descriptor, *, 
     return tuple(result)
 
 
-def _rivals(field: FieldDescriptor, over: Sequence[Entry]) -> set[str]:
+def _rivals(field: Field, over: Sequence[Entry]) -> set[str]:
     """Other members of the field's oneof, less those that `over` itself sets (a slip to report)."""
     if field.containing_oneof is None:
         return set()
@@ -57,7 +56,7 @@ def _without(entries: list[Entry], names: set[str]) -> list[Entry]:
     return [e for e in entries if e.name not in names] if names else entries
 
 
-def _merge_block(base: list[Entry], entry: Entry, block: Block, message: Descriptor, *, replace: bool) -> list[Entry]:
+def _merge_block(base: list[Entry], entry: Entry, block: Block, message: MessageType, *, replace: bool) -> list[Entry]:
     same = [e for e in base if e.name == entry.name and isinstance(e.value, Block)]
     if not same:
         return [*base, entry]
