@@ -1,4 +1,4 @@
-"""What happens to dense gradients between backward and update: averaging over ranks, clipping, scaling."""
+"""What happens to dense gradients between backward and update: adding up over ranks, clipping, scaling."""
 
 from __future__ import annotations
 
@@ -17,8 +17,11 @@ if TYPE_CHECKING:
     from rec.protos import train_pb2
 
 
-def average_over_ranks(params: Iterable[nn.Parameter]) -> None:
-    """All-reduce the gradients as one flat tensor per dtype, and divide by the number of ranks."""
+def sum_over_ranks(params: Iterable[nn.Parameter]) -> None:
+    """All-reduce the gradients as one flat tensor per dtype.
+
+    Summed, as those of the tables are: each rank's loss is its share of the global one already.
+    """
     grads = [p.grad for p in params if p.grad is not None]
     by_dtype: dict[torch.dtype, list[Tensor]] = {}
     for g in grads:
@@ -26,7 +29,6 @@ def average_over_ranks(params: Iterable[nn.Parameter]) -> None:
     for same in by_dtype.values():
         flat = torch.cat([g.reshape(-1) for g in same])
         dist.all_reduce(flat)
-        flat /= ranks.world()
         parts = flat.split([g.numel() for g in same])
         torch._foreach_copy_(same, [part.view_as(g) for part, g in zip(parts, same, strict=True)])
 
@@ -34,7 +36,7 @@ def average_over_ranks(params: Iterable[nn.Parameter]) -> None:
 class Clipping:
     """`grad_clipping`: by the norm of all dense gradients together, or each element by its value.
 
-    Gradients are clipped after they were averaged over ranks, so the norm is always that of the global
+    Gradients are clipped after they were added up over ranks, so the norm is always that of the global
     gradient, `enable_global_grad_clip` or not. Tables are clipped by their own optimizer
     (`gradient_clipping`, `max_gradient` in sparse_optimizer), inside the look-up's backward.
 

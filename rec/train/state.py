@@ -1,7 +1,7 @@
 """Which tensors of a network a checkpoint holds, by name.
 
 `model/<name>`     dense parameters and buffers
-`tables/<name>`    tables and the state of their optimizers, as the EmbeddingGroup names them
+`tables.<table>`, `tables.<table>.<state>`   tables and the state of their optimizers
 `optimizer/<parameter>/<key>`, `ema/<parameter>`
 `rank<r>/rng/...`, `rank<r>/metrics/...`   what each process has for itself
 """
@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
+from rec.train import ranks
 from rec.train.checkpoint import Checkpoint, differences, refuse
 
 if TYPE_CHECKING:
@@ -51,21 +52,30 @@ def _dense_of(embedding: nn.Module) -> Mapping[str, Tensor]:
 
 
 def table_tensors(network: Network) -> dict[str, Any]:
-    """Tables and their optimizer state; plain, or sharded over processes."""
-    return dict(network.embedding.tables_state())
+    """Tables, and the state of their optimizers where they have some; plain, or sharded over processes."""
+    embedding = network.embedding
+    return embedding.export_weights() if embedding.backend == "plain" else embedding.tables_state()
 
 
 def network_tensors(network: Network) -> dict[str, Any]:
     """Everything of the network that a checkpoint holds, by its name there."""
     return {
         **{f"model/{n}": t for n, t in dense_tensors(network).items()},
-        **{f"tables/{n}": t for n, t in table_tensors(network).items()},
+        **table_tensors(network),
     }
 
 
 def shapes_of(tensors: Mapping[str, Any]) -> dict[str, Shape]:
-    """Global shape of each tensor, sharded ones included."""
-    return {n: tuple(t.size()) for n, t in tensors.items()}
+    """Global shape of each tensor, those that only other ranks hold included. A collective call."""
+    shapes: dict[str, Shape] = {}
+    for known in ranks.gather({n: tuple(t.size()) for n, t in tensors.items()}):
+        shapes |= known
+    return shapes
+
+
+def is_of_network(name: str) -> bool:
+    """Whether a name in a checkpoint is of the network: neither optimizer, averages nor a rank's own."""
+    return name.startswith(("model/", "tables."))
 
 
 def load_network(network: Network, checkpoint: Checkpoint, *, weights_only: bool = True, ema: bool = False) -> None:
@@ -81,7 +91,7 @@ def load_network(network: Network, checkpoint: Checkpoint, *, weights_only: bool
         CheckpointError: listing names that are missing, unexpected or of another shape.
     """
     wanted = network_tensors(network)
-    found = {n: s for n, s in checkpoint.shapes.items() if n.startswith(("model/", "tables/"))}
+    found = {n: s for n, s in checkpoint.shapes.items() if is_of_network(n)}
     if weights_only:
         wanted = {n: t for n, t in wanted.items() if not is_table_state(n)}
         found = {n: s for n, s in found.items() if not is_table_state(n)}
@@ -100,7 +110,7 @@ def load_network(network: Network, checkpoint: Checkpoint, *, weights_only: bool
 
 def is_table_state(name: str) -> bool:
     """Whether a name in a checkpoint is the state of a table's optimizer, not a weight."""
-    return name.startswith("tables/") and "/" in name.removeprefix("tables/")
+    return name.startswith("tables.") and "." in name.removeprefix("tables.")
 
 
 def rank_tensors(rank: int, metrics: Mapping[str, Tensor], device: torch.device) -> dict[str, Tensor]:
@@ -175,10 +185,11 @@ def fine_tune(network: Network, checkpoint: Checkpoint, param_map: ParamMap) -> 
             line of the map says `-` for them.
     """
     mine = {_plain(n): n for n in network_tensors(network) if not is_table_state(n)}
-    theirs = {_plain(n): n for n in checkpoint.shapes if n.startswith(("model/", "tables/")) and not is_table_state(n)}
+    theirs = {_plain(n): n for n in checkpoint.shapes if is_of_network(n) and not is_table_state(n)}
     tensors = network_tensors(network)
     sources = {n: param_map.source(n) for n in mine}
-    wanted = {source: tuple(tensors[mine[n]].size()) for n, source in sources.items() if source is not None}
+    shapes = shapes_of(tensors)
+    wanted = {source: shapes[mine[n]] for n, source in sources.items() if source is not None}
     diff = differences(wanted, {n: checkpoint.shapes[full] for n, full in theirs.items()})
     unexpected = diff.pop("unexpected")
     refuse(
@@ -208,6 +219,5 @@ def fine_tune(network: Network, checkpoint: Checkpoint, param_map: ParamMap) -> 
 
 
 def _plain(name: str) -> str:
-    """As users write it: `model/model.mlp.weight` -> `model.mlp.weight`, `tables/user_emb` -> `tables.user_emb`."""
-    kind, _, rest = name.partition("/")
-    return rest if kind == "model" or rest.startswith("tables.") else f"tables.{rest}"
+    """As users write it: `model/model.mlp.weight` -> `model.mlp.weight`; `tables.user_emb` stays."""
+    return name.removeprefix("model/")

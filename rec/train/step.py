@@ -21,7 +21,7 @@ from rec.config.errors import ConfigError
 from rec.losses import LossSum
 from rec.train import ranks
 from rec.train.errors import TrainingError
-from rec.train.grads import Clipping, LossScaler, average_over_ranks
+from rec.train.grads import Clipping, LossScaler, sum_over_ranks
 from rec.train.micro import Groups, join_gradients, split_groups
 
 if TYPE_CHECKING:
@@ -123,7 +123,7 @@ class TrainStep:
         loss = self._share(sums, self._global(_denominators(sums)))
         self._check(loss, sums, step)
         if loss.requires_grad:
-            (loss * self.world if self.world > 1 else loss).backward()
+            loss.backward()
         return self._update(loss, _of_rows(batch, predictions))
 
     def _in_parts(self, batches: Sequence[Batch], step: int) -> StepResult:
@@ -131,7 +131,7 @@ class TrainStep:
         joined = batches[0] if len(batches) == 1 else type(batches[0]).concat(list(batches))
         groups = self.network.embedding(joined.features)
         parts = split_groups(groups, [batch.size for batch in batches])
-        factor = self.world * (self.scaler.scale if self.scaler else 1.0)
+        factor = self.scaler.scale if self.scaler else 1.0
         predictions: Found = []
         denominators: dict[str, Tensor] = {}
         total = torch.zeros((), device=self.device)
@@ -173,7 +173,7 @@ class TrainStep:
 
     def _update(self, loss: Tensor, predictions: Found) -> StepResult:
         if self.world > 1:
-            average_over_ranks(self.params)
+            sum_over_ranks(self.params)
         norm = self.clip(self.params)
         self.optimizers.step()
         return StepResult(loss.detach(), predictions, norm=norm)

@@ -207,8 +207,8 @@ def test_fillers_count_nothing():
     assert result.predictions == []
     assert float(result.loss) == 0.0
     assert_close(
-        {n: t for n, t in weights(two).items() if n.startswith("tables/")},
-        {n: t for n, t in before.items() if n.startswith("tables/")},
+        {n: t for n, t in weights(two).items() if n.startswith("tables.")},
+        {n: t for n, t in before.items() if n.startswith("tables.")},
         atol=0,
     )
 

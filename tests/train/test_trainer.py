@@ -231,7 +231,7 @@ def test_fine_tune_takes_weights_and_starts_at_step_zero(tmp_path):
     assert t.step == 0
     got, had = weights(t), weights(source)
     assert_equal({n: got[n] for n in got if "momentum" not in n}, {n: had[n] for n in had if "momentum" not in n})
-    assert float(got["tables/item/momentum"].sum()) == 0
+    assert float(got["tables.item.momentum"].sum()) == 0
 
 
 def test_fine_tune_maps_names(tmp_path):

@@ -18,7 +18,9 @@ ROWS, IDS, DIM = 64, 11, 4
 
 
 class ToyEmbedding(nn.Module):
-    """One table, trained by SGD in the backward of the look-up, as the real ones are."""
+    """One table, trained by row-wise Adagrad in the backward of the look-up, as the real ones are."""
+
+    backend = "fused"
 
     def __init__(self) -> None:
         super().__init__()
@@ -31,7 +33,7 @@ class ToyEmbedding(nn.Module):
         self.lr = lr
 
     def tables_state(self) -> dict[str, Tensor]:
-        return {"item": self.weight.detach(), "item/momentum": self.momentum}
+        return {"tables.item": self.weight.detach(), "tables.item.momentum": self.momentum}
 
     def forward(self, features: dict[str, Tensor]) -> dict[str, Tensor]:
         self.lookups += 1
@@ -51,9 +53,8 @@ class _Lookup(torch.autograd.Function):
         (ids,) = ctx.saved_tensors
         owner = ctx.owner
         total = torch.zeros(IDS, DIM).index_add_(0, ids, grad)
-        if ranks.world() > 1:  # as torchrec: the sum over ranks, divided by their number
+        if ranks.world() > 1:
             torch.distributed.all_reduce(total)
-            total /= ranks.world()
         owner.momentum += total.square().mean(1)
         owner.weight.data -= owner.lr * total / (owner.momentum.sqrt() + 1e-8)[:, None]
         return None, None, None
