@@ -28,10 +28,13 @@ def plain_network(
         features: as the network's.
         config: the whole config.
     """
-    # On "meta" nothing is allocated or initialised: the weights come in next, and are shared, not copied.
+    # On "meta" nothing is allocated or initialised: the weights come in next.
     embedding = EmbeddingGroup(list(features), config.model_config, backend="plain", device="meta")
-    for name, attribute in embedding.tables.attributes.items():
-        setattr(embedding.tables, attribute, nn.Parameter(tables[name].detach().cpu(), requires_grad=False))
+    for name in embedding.tables.attributes.values():
+        table = tables[f"tables.{name}"].detach().cpu()
+        if table.untyped_storage().nbytes() != table.nbytes:
+            table = table.clone(memory_format=torch.contiguous_format)  # a view would be saved with all it views
+        setattr(embedding.tables, name, nn.Parameter(table, requires_grad=False))
     # All but the tables is plain already.
     embedding.dense = copy.deepcopy(network.embedding.dense).to("cpu", torch.float32)
     embedding.encoders = copy.deepcopy(network.embedding.encoders).to("cpu", torch.float32)

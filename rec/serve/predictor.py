@@ -32,8 +32,8 @@ class Predictor:
 
     Attributes:
         manifest: what the export says about itself.
-        schema: the columns that a request has, in the types for values from Python. Arrow data may have
-            other types that the features accept, as in training.
+        schema: the columns that a request has, in their usual types. Requests may have any other that the
+            features accept, as in training.
     """
 
     def __init__(self, folder: str | Path, *, verify: bool = True, batch_size: int = 4096) -> None:

@@ -20,7 +20,7 @@ def to_batches(
 
     Args:
         rows: Arrow data with any further columns, or a dict for each row.
-        schema: the columns that the features read, in the types for values from Python.
+        schema: the columns that the features read, in the types for values that do not show one.
         shared: values of columns that are the same in every row (the user of a list of candidates).
         most: rows of a batch.
     """
@@ -47,18 +47,31 @@ def _of_dicts(rows: Sequence[Mapping[str, Any]], schema: pa.Schema, shared: set[
     columns, fields = [], []
     for field in schema:
         if field.name in given:
-            columns.append(_array([row.get(field.name) for row in rows], field))
-            fields.append(field)
+            column = _array([row.get(field.name) for row in rows], field)
+            columns.append(column)
+            fields.append(field.with_type(column.type))
         elif rows and field.name not in shared:
             raise DataError("no row has it; give it a value, or null where it is not known", column=field.name)
     return pa.table(columns, schema=pa.schema(fields))
 
 
 def _array(values: list[Any], field: pa.Field) -> pa.Array:
+    """The values in the type that they show (ids may be numbers or text, single or in lists), as in training."""
     try:
+        if not pa.types.is_map(field.type):
+            shown = pa.array(values)
+            if not _untyped(shown.type):
+                return shown
         return pa.array(values, type=field.type)
     except (pa.ArrowInvalid, pa.ArrowTypeError, OverflowError) as error:
-        raise DataError(f"is not {field.type} in every row: {error}", column=field.name) from error
+        raise DataError(
+            f"values cannot be read as one type ({field.type} is usual): {error}", column=field.name
+        ) from error
+
+
+def _untyped(kind: pa.DataType) -> bool:
+    """Whether values showed no type: nulls only, or lists of nothing else."""
+    return _untyped(kind.value_type) if pa.types.is_list(kind) else pa.types.is_null(kind)
 
 
 def _scalar(value: Any, field: pa.Field) -> pa.Scalar:

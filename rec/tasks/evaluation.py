@@ -54,7 +54,9 @@ class Evaluation:
 
     @torch.no_grad()
     def update(self, predictions: Predictions, batch: Batch) -> None:
-        """Adds a batch."""
+        """Adds a batch; one that only fills up a rank's steps counts nothing."""
+        if batch.filler:
+            return
         for task in self.tasks:
             task.update(self.metrics, predictions, batch)
             for name, loss in task.loss(predictions, batch).items():
@@ -94,7 +96,7 @@ class TrainMetrics:
 
     def update(self, predictions: Predictions, batch: Batch) -> None:
         """Adds the batch of a step (call it once for each micro-batch, then `step`)."""
-        if not self.metrics:
+        if not self.metrics or batch.filler:
             return
         for task in self.tasks:
             task.update(self.metrics, predictions, batch)

@@ -150,6 +150,8 @@ class RankingTask(Task):
 
     def _check(self, labels: Tensor) -> None:
         """Labels in range. On a GPU not looked at: that would wait for the device at every step."""
+        if labels.dim() != 1:
+            raise DataError(f"the label has {labels.shape[1]} values a row, expected one", column=self.label)
         if labels.device.type != "cpu" or labels.numel() == 0:
             return
         low, high = (float(x) for x in torch.aminmax(labels))

@@ -31,7 +31,10 @@ def batches(rows: int = 601) -> list[tuple[torch.Tensor, SimpleNamespace]]:
     labels = (torch.rand(rows, generator=g) < torch.sigmoid(logits)).float()
     weights, users = torch.rand(rows, generator=g), torch.randint(0, 9, (rows,), generator=g)
     parts = zip(*(x.split(100) for x in (logits, labels, weights, users)), strict=True)
-    return [(x, SimpleNamespace(labels={"y": y}, weights={"w": w}, keys={"u": u}, size=len(x))) for x, y, w, u in parts]
+    return [
+        (x, SimpleNamespace(labels={"y": y}, weights={"w": w}, keys={"u": u}, size=len(x), filler=False))
+        for x, y, w, u in parts
+    ]
 
 
 def evaluate(rank: int, world: int) -> dict[str, float]:

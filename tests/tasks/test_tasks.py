@@ -25,7 +25,9 @@ def build(model_config: str, *, data: str = 'label_fields: "y"', evaluation: str
 def batch_of(
     *, weights: dict[str, Tensor] | None = None, keys: dict[str, Tensor] | None = None, **labels: Tensor
 ) -> SimpleNamespace:
-    return SimpleNamespace(labels=labels, weights=weights or {}, keys=keys or {}, size=len(next(iter(labels.values()))))
+    return SimpleNamespace(
+        labels=labels, weights=weights or {}, keys=keys or {}, size=len(next(iter(labels.values()))), filler=False
+    )
 
 
 BCE = "losses { binary_cross_entropy {} }"
@@ -319,3 +321,21 @@ def test_outputs_are_traced_by_fx():
 
     served = torch.fx.symbolic_trace(Served(build(towers("", ""), data=TWO_LABELS)))
     assert set(served(LOGITS, LOGITS)) == {"logits_ctr", "probs_ctr", "logits_cvr", "probs_cvr"}
+
+
+def test_a_filler_batch_counts_nothing():
+    (task,) = build(f"deepfm {{}} {BCE} metrics {{ logloss {{}} }} train_metrics {{ logloss {{}} }}")
+    batch = batch_of(y=torch.ones(2))
+    evaluation, following = Evaluation([task]), TrainMetrics([task])
+    batch.filler = True
+    for metrics in (evaluation, following):
+        metrics.update({"logits": LOGITS[:2]}, batch)
+    assert evaluation.rows == 0
+    assert math.isnan(evaluation.compute()["logloss"])
+    assert math.isnan(following.compute()["train_logloss"])
+
+
+def test_a_label_of_several_values_is_told():
+    (task,) = build(f"deepfm {{}} {BCE}")
+    with pytest.raises(DataError, match='column "y": the label has 3 values a row, expected one'):
+        task.loss({"logits": torch.zeros(2)}, batch_of(y=torch.zeros(2, 3)))
