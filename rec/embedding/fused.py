@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -96,6 +96,7 @@ class FusedTables(nn.Module):
         self._bags: list[Part] = []
         self._sequences: list[Part] = []
         self._recipes: list[list[_Piece]] | None = None
+        self._widths: list[list[int]] = []
         if not plan.tables:
             return
         group = process_group()
@@ -133,10 +134,18 @@ class FusedTables(nn.Module):
                 answers.append(self._look_up_bags(part, features))
         if self._recipes is None:
             self._recipes = self._write_recipes(answers)
+            self._widths = _cut(self._recipes, [sum(answer.length_per_key()) for answer in answers])
+        # One split: the backward of slices would fill a matrix of zeros for each.
+        columns = [
+            answer.values().split(widths, dim=1) if len(widths) > 1 else (answer.values(),)
+            for answer, widths in zip(answers, self._widths, strict=True)
+        ]
         blocks = []
         for recipe in self._recipes:
-            columns = [piece.take(answers, found, features) for piece in recipe]
-            blocks.append(columns[0] if len(columns) == 1 else torch.cat(columns, dim=1))
+            pieces: list[Tensor] = []
+            for piece in recipe:
+                pieces += piece.take(columns, found, features)
+            blocks.append(pieces[0] if len(pieces) == 1 else torch.cat(pieces, dim=1))
         return blocks
 
     def _look_up_bags(self, part: Part, features: dict[str, Tensor]) -> Any:
@@ -384,23 +393,55 @@ class FusedTables(nn.Module):
 
 @dataclass
 class _Piece:
-    """Columns of a block: a slice of a KeyedTensor's values, or the answer to a use."""
+    """Columns of a block: some of a KeyedTensor's values, or the answer to a use.
+
+    Attributes:
+        part: number of the KeyedTensor.
+        start, stop: columns [start, stop).
+        first, last: which of the parts that these columns are split into, [first, last).
+        divide: the look-up whose mean this is, to be divided by the number of its ids.
+        use: the use, when the columns are no part of a KeyedTensor.
+    """
 
     part: int = -1
     start: int = 0
     stop: int = 0
+    first: int = 0
+    last: int = 0
     divide: Lookup | None = None
     use: Use | None = None
 
-    def take(self, answers: list[Any], found: dict[Use, Tensor], features: dict[str, Tensor]) -> Tensor:
+    def take(
+        self, columns: list[tuple[Tensor, ...]], found: dict[Use, Tensor], features: dict[str, Tensor]
+    ) -> Sequence[Tensor]:
+        """The columns, from left to right."""
         if self.use is not None:
-            return found[self.use]
-        values = answers[self.part].values()
-        if self.start > 0 or self.stop < values.shape[1]:
-            values = values[:, self.start : self.stop]
-        if self.divide is not None:
-            values = values / ids_per_row(self.divide, features).clamp(min=1).unsqueeze(1)
-        return values
+            return (found[self.use],)
+        taken = columns[self.part][self.first : self.last]
+        if self.divide is None:
+            return taken
+        ids = ids_per_row(self.divide, features).clamp(min=1).unsqueeze(1)
+        return [values / ids for values in taken]
+
+
+def _cut(recipes: list[list[_Piece]], widths: list[int]) -> list[list[int]]:
+    """How to split each KeyedTensor so that every piece is some neighbouring parts; tells the pieces which.
+
+    Args:
+        recipes: the pieces of all blocks.
+        widths: columns of each KeyedTensor.
+    Returns:
+        widths of the parts of each
+    """
+    pieces = [piece for recipe in recipes for piece in recipe if piece.use is None]
+    sizes = []
+    for number, width in enumerate(widths):
+        own = [piece for piece in pieces if piece.part == number]
+        cuts = sorted({0, width, *(p.start for p in own), *(p.stop for p in own)})
+        for piece in own:
+            piece.first, piece.last = cuts.index(piece.start), cuts.index(piece.stop)
+        sizes.append([b - a for a, b in zip(cuts, cuts[1:], strict=False)])
+    return sizes
 
 
 def _parts(plan: Plan) -> tuple[list[Part], list[Part]]:
