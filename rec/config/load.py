@@ -72,16 +72,22 @@ def load_config(path: str | os.PathLike[str], overrides: Sequence[str] = ()) -> 
     for i, text in enumerate(overrides):
         name = "--set" if len(overrides) == 1 else f"--set#{i + 1}"
         over = parse(text, name)
-        for entry in over:
-            if entry.name == "include":
-                raise ConfigError("include works in files only", hint="put it into the config", where=str(entry.loc))
+        _refuse_include(over)
         entries = merge(entries, expand_feature_ranges(over), root, replace=True)
     return _resolve(entries, str(path))
 
 
 def load_text(text: str, name: str = "<text>") -> Loaded:
     """Like `load_config`, from a string (an exported config, a test); no includes."""
-    return _resolve(expand_feature_ranges(parse(text, name)), name)
+    entries = parse(text, name)
+    _refuse_include(entries)
+    return _resolve(expand_feature_ranges(entries), name)
+
+
+def _refuse_include(entries: Sequence[Entry]) -> None:
+    for entry in entries:
+        if entry.name == "include":
+            raise ConfigError("include works in files only", hint="put it into the config", where=str(entry.loc))
 
 
 def _resolve(entries: Sequence[Entry], path: str) -> Loaded:
@@ -90,7 +96,6 @@ def _resolve(entries: Sequence[Entry], path: str) -> Loaded:
     loaded = Loaded(config, builder.warnings, path, builder.sources)
     try:
         builder.fill(config, entries, Loc(path, 1, 1))
-        config.ClearField("include")
         apply_feature_defaults(config)  # first: patterns ask which features have a table
         expand_group_names(config, builder.sources)
         found = check_options(config) + check(config)

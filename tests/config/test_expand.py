@@ -105,6 +105,10 @@ def test_expanded_names_keep_their_places() -> None:
     deep = found.config.model_config.feature_groups[0]
     assert len(deep.feature_names) == 3
     assert {found.where(deep, "feature_names", i) for i in range(3)} == {"<text>:15:56"}
+    found = load_text(TRAIN + FEATURES + MODEL.replace('"*"', '["price",\n"*_id"]'))
+    deep = found.config.model_config.feature_groups[0]
+    places = [found.where(deep, "feature_names", i) for i in range(3)]
+    assert places == ["<text>:15:72", "<text>:16:1", "<text>:16:1"]
 
 
 def test_an_exclusion_of_nothing_is_refused() -> None:

@@ -198,6 +198,13 @@ class TestDuplicates:
         assert "the two are merged" in found.warnings[0]
 
 
+def test_include_is_refused_where_there_is_no_file(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"^--set:1:1: include works in files only"):
+        loaded(tmp_path, 'include: "x.config"')
+    with pytest.raises(ConfigError, match=r"^<text>:1:1: include works in files only"):
+        load_text('include: "x.config"')
+
+
 def test_a_missing_file_is_told_with_the_nearest(tmp_path: Path) -> None:
     write(tmp_path, main=FULL)
     with pytest.raises(

@@ -13,6 +13,7 @@ from rec.config.options import unsupported
 from rec.config.registry import Registry, oneof
 from rec.protos import (
     custom_pb2,
+    data_pb2,
     feature_pb2,
     loss_pb2,
     metric_pb2,
@@ -126,6 +127,9 @@ class TestKwargs:
         block = module_pb2.MaskNetModule(n_mask_blocks=2)
         assert set(kwargs_of(block)).isdisjoint({"mask_block", "top_mlp"})
         assert "n_mask_blocks" not in kwargs_of(block, "n_mask_blocks")
+
+    def test_unsupported_fields_are_left_out(self) -> None:
+        assert "sample_mask_prob" not in kwargs_of(data_pb2.DataConfig())
 
     def test_enums_come_by_name(self) -> None:
         assert kwargs_of(optimizer_pb2.FusedRowWiseAdagradOptimizer())["weight_decay_mode"] == "NONE"
