@@ -18,6 +18,7 @@ from rec.data.files import compression_of, open_binary
 BLOCK_BYTES = 4 << 20
 # A longer line means that this is no text file.
 _MOST_LINE_BYTES = 64 << 20
+_MAGIC = {"gzip": b"\x1f\x8b", "bz2": b"BZh", "zstd": b"\x28\xb5\x2f\xfd", "lz4": b"\x04\x22\x4d\x18"}
 _BOM = b"\xef\xbb\xbf"
 
 
@@ -49,9 +50,18 @@ def blocks(path: str) -> Iterator[tuple[int, bytes]]:
         with open_text(path) as file:
             yield from _cut(file, path)
     except (OSError, pa.ArrowException) as err:
-        codec = compression_of(path)
-        what = f"is no readable {codec} file" if codec else "cannot be read"
-        raise DataError(f"{what}: {str(err).splitlines()[0]}", file=path) from err
+        raise DataError(_what_is_wrong(path, err), file=path) from err
+
+
+def _what_is_wrong(path: str, err: Exception) -> str:
+    codec = compression_of(path)
+    if codec is None:
+        return f"cannot be read: {str(err).splitlines()[0]}"
+    with open_binary(path) as file:
+        head = bytes(file.read(4))
+    if not head.startswith(_MAGIC[codec]):
+        return f"is no {codec} file in spite of its name: it begins with {head!r}"
+    return f"its {codec} stream is damaged or cut off; write or copy it again"
 
 
 def _cut(file: pa.NativeFile | IO[bytes], path: str) -> Iterator[tuple[int, bytes]]:

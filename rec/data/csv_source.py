@@ -10,9 +10,10 @@ import pyarrow as pa
 import pyarrow.csv as pa_csv
 
 from rec.config.errors import DataError
+from rec.config.names import listed
 from rec.data import csv_lines
 from rec.data.files import compression_of, find_files, open_binary
-from rec.data.source import BadRow, Chain, Piece, Source, check_columns, one_batch
+from rec.data.source import BadRow, Chain, Piece, Source, check_columns, one_batch, type_words
 
 SUFFIXES = tuple(f"{end}{packed}" for end in (".csv", ".tsv", ".txt") for packed in ("", ".gz", ".bz2", ".zst", ".lz4"))
 # Parser's own unit: about what the second-level cache holds.
@@ -66,6 +67,7 @@ class CsvSource(Source):
                 continue
             if file.names:  # an empty file has no columns, and no rows
                 columns = file.names if columns is None else columns
+                self._check_header(file, columns)
                 check_columns(name, columns, file.names)
             self._files.append(file)
         self.files = [file.path for file in self._files]
@@ -100,6 +102,14 @@ class CsvSource(Source):
                 "the first line is a header, but with_header is false; set with_header: true", file=path, row=0
             )
         return _File(path, names if first else (), tuple(blocks), header=False)
+
+    def _check_header(self, file: _File, columns: Sequence[str]) -> None:
+        if file.header and not set(columns) & set(file.names):
+            raise DataError(
+                f"none of the columns {listed(columns, most=4)} is in the first line, which with_header: true takes as "
+                f"the header; it has {listed(file.names, most=6)}; check with_header and delimiter",
+                file=file.path,
+            )
 
     def _chains(self, index: int) -> Iterator[Chain]:
         file = self._files[index]
@@ -179,7 +189,7 @@ class CsvSource(Source):
                 self._parse(file, row, [field.name])
             except pa.ArrowInvalid:
                 value = values[file.names.index(field.name)]
-                return BadRow(at, f"{value!r} is no {field.type}", field.name)
+                return BadRow(at, f"{value!r} is no {type_words(field.type)}", field.name)
         return None
 
     def _parse(

@@ -49,7 +49,7 @@ def find_files(path: str, suffixes: Iterable[str]) -> list[str]:
 
 
 def _find(part: str, suffixes: tuple[str, ...]) -> list[str]:
-    fs, root = (_filesystem(part), part) if is_remote(part) else (None, part)
+    fs, root = (filesystem(part), part) if is_remote(part) else (None, part)
     is_folder = fs.isdir(root) if fs else os.path.isdir(root)
     if is_folder:
         found = _walk(fs, part)
@@ -100,7 +100,12 @@ def _nearest_parent(path: str) -> str:
     return f"; the path exists up to {parent}"
 
 
-def _filesystem(url: str) -> Any:
+def filesystem(url: str) -> Any:
+    """The fsspec file system of a URL.
+
+    Raises:
+        DataError: it is not known, or its package is not installed.
+    """
     import fsspec
 
     try:
@@ -119,7 +124,7 @@ def open_binary(path: str, *, memory_map: bool = False) -> pa.NativeFile | IO[by
     """
     try:
         if is_remote(path):
-            return _filesystem(path).open(path, "rb")
+            return filesystem(path).open(path, "rb")
         return pa.memory_map(path, "r") if memory_map and os.path.getsize(path) else pa.OSFile(path, "rb")
     except OSError as err:
         raise DataError(f"cannot be opened: {_words(err)}", file=path) from err
@@ -132,7 +137,7 @@ def compression_of(path: str) -> str | None:
 
 def file_size(path: str) -> int:
     """Bytes of a file."""
-    return int(_filesystem(path).size(path)) if is_remote(path) else os.path.getsize(path)
+    return int(filesystem(path).size(path)) if is_remote(path) else os.path.getsize(path)
 
 
 def _words(err: BaseException) -> str:

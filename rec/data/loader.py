@@ -86,7 +86,7 @@ class Loader:
             drop_remainder,
         )
         if not plan.rows:
-            raise DataError(f"{len(source.files)} files, but not a single row", file=path)
+            raise DataError("there is not a single row", file=path)
         if not plan.steps:
             raise DataError(
                 f"{plan.rows:,} rows make no full batch of {batch_size:,} for each of {world} processes; "
@@ -157,6 +157,8 @@ class Loader:
         for index in range(max(first, self._plan.batches), self.steps):
             last = last or self._any_batch()
             yield _filler(last, self._position(epoch, index + 1))
+        if first == 0 and last is None:
+            raise _all_bad(self.files[0], self.skipped)
         if self.skipped.rows:
             log.warning("epoch %d: %s", epoch, self.skipped)
 
@@ -184,7 +186,7 @@ class Loader:
         for item in replace(self._reader, plan=everything, keep=None).items(0):
             if item.arrays is not None:
                 return Batch.from_arrays(item.arrays)
-        raise DataError("every row is bad", file=self.files[0])
+        raise _all_bad(self.files[0], self.skipped)
 
     def _position(self, epoch: int, batch: int) -> dict[str, Any]:
         plan = self._plan
@@ -218,6 +220,10 @@ class Loader:
         for name, reason in self._damaged:
             self.skipped.files += 1
             log.warning("left out: %s", DataError(reason, file=name))
+
+
+def _all_bad(file: str, skipped: Skipped) -> DataError:
+    return DataError(f"every row is bad; {skipped}", file=file)
 
 
 def _filler(batch: Batch, position: dict[str, Any]) -> Batch:

@@ -12,9 +12,20 @@ import pyarrow.parquet as pq
 
 from rec.config.errors import DataError
 from rec.data.files import find_files, is_remote, open_binary
-from rec.data.source import PIECE_ROWS, BadRow, Chain, Piece, Source, check_columns, common_schema, one_batch
+from rec.data.source import (
+    PIECE_ROWS,
+    BadRow,
+    Chain,
+    Piece,
+    Source,
+    check_columns,
+    common_schema,
+    one_batch,
+    type_words,
+)
 
 SUFFIXES = (".parquet", ".pq")
+_MAGIC = b"PAR1"
 # Files kept open by a worker; a shuffled order goes to and fro between them.
 _OPEN_FILES = 8
 
@@ -88,7 +99,7 @@ class ParquetSource(Source):
                     break
             except (pa.ArrowException, OSError) as err:
                 raise DataError(
-                    f"row group {chain.part} is damaged: {_words(err)}",
+                    f"row group {chain.part} is damaged from here on; write or copy the file again",
                     file=self.files[chain.file],
                     row=chain.first + done,
                 ) from err
@@ -139,7 +150,7 @@ def _misfit(row: pa.RecordBatch, schema: pa.Schema) -> BadRow:
         try:
             column.cast(field.type)
         except pa.ArrowInvalid:
-            return BadRow(0, f"{column[0].as_py()!r} is no {field.type}", field.name)
+            return BadRow(0, f"{column[0].as_py()!r} is no {type_words(field.type)}", field.name)
     raise AssertionError("a row that cannot be cast has a column that cannot")
 
 
@@ -149,7 +160,22 @@ def _open(name: str) -> pq.ParquetFile:
         # Reading ahead pays where a read is a request over the network.
         return pq.ParquetFile(handle, pre_buffer=is_remote(name))
     except (pa.ArrowException, OSError) as err:
-        raise DataError(f"is no readable Parquet file: {_words(err)}", file=name) from err
+        raise DataError(_what_is_wrong(handle), file=name) from err
+
+
+def _what_is_wrong(file: Any) -> str:
+    """Why a file is not readable as Parquet, in words of our own: pyarrow's change with its version."""
+    size = file.seek(0, 2)
+    if not size:
+        return "is empty: not even a Parquet header"
+    file.seek(0)
+    head = bytes(file.read(4))
+    if head != _MAGIC:
+        return f"is no Parquet file: it begins with {head!r}"
+    file.seek(max(0, size - 4))
+    if bytes(file.read(4)) != _MAGIC or size < 12:
+        return "is cut off: the Parquet footer at its end is missing; write or copy it again"
+    return "has a damaged Parquet footer; write or copy it again"
 
 
 def _footers(names: list[str]) -> list[tuple[pq.FileMetaData, pa.Schema] | DataError]:
@@ -164,8 +190,3 @@ def _footers(names: list[str]) -> list[tuple[pq.FileMetaData, pa.Schema] | DataE
         with ThreadPoolExecutor(16) as pool:
             return list(pool.map(footer, names))
     return [footer(name) for name in names]
-
-
-def _words(err: BaseException) -> str:
-    lines = str(err).splitlines()
-    return lines[0] if lines else type(err).__name__

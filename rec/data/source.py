@@ -120,6 +120,13 @@ def _is_text(t: pa.DataType) -> bool:
     return pa.types.is_string(t) or pa.types.is_large_string(t)
 
 
+def type_words(kind: pa.DataType) -> str:
+    """What a value of a type is called."""
+    if pa.types.is_integer(kind):
+        return f"{kind.bit_width}-bit integer"
+    return "number" if pa.types.is_floating(kind) else str(kind)
+
+
 def common_schema(files: Sequence[str], schemas: Sequence[pa.Schema]) -> pa.Schema:
     """Schema that every file's rows are cast to.
 

@@ -133,7 +133,7 @@ def test_bad_rows_are_skipped_counted_and_shown(make_loader, tmp_path, small_blo
         assert kept == [n for n in range(300) if n not in (20, 150, 200, 299)]
         assert loader.skipped.rows == 4
         assert [e.split("a.csv, ")[1] for e in loader.skipped.examples] == [
-            "row 20, column \"x\": 'abc' is no float",
+            "row 20, column \"x\": 'abc' is no number",
             "row 150: has 2 values, expected 4",
             "row 200: a quoted value does not end on its line",
             f'row 299, column "id": {loader.skipped.examples[3].split(": ", 1)[1]}',
@@ -166,7 +166,7 @@ def test_a_shuffled_epoch_counts_each_bad_row_once_even_when_resumed(make_loader
 
 def test_names_of_columns_come_from_somewhere(make_loader, tmp_path):
     (tmp_path / "a.csv").write_bytes(b"1,2,3\n")
-    with pytest.raises(ConfigError, match="without a header needs the names of its columns.*with_header: true"):
+    with pytest.raises(ConfigError, match=r"without a header needs the names of its columns.*with_header: true"):
         make_loader(tmp_path, data="dataset_type: CsvDataset")
     with pytest.raises(ConfigError, match='input_fields does not name "label"'):
         make_loader(tmp_path, data='dataset_type: CsvDataset input_fields_str: "id;x"')

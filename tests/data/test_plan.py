@@ -15,9 +15,7 @@ def stream(plan: Plan, epoch: int) -> list[tuple[int, int, int]]:
     rows = []
     for index in range(plan.windows):
         first, last = plan.window_rows(index)
-        window = [
-            (s.chain.file, s.chain.part, row) for s in order.spans(first, last) for row in range(s.start, s.stop)
-        ]
+        window = [(s.chain.file, s.chain.part, row) for s in order.spans(first, last) for row in range(s.start, s.stop)]
         permutation = plan.permutation(epoch, first, last - first)
         rows += window if permutation is None else [window[i] for i in permutation]
     return rows

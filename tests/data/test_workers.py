@@ -126,7 +126,7 @@ def test_batches_before_a_bad_row_are_delivered(make_loader, tmp_path):
 def test_another_failure_in_a_worker_carries_its_traceback(make_loader, folder):
     loader = make_loader(folder, num_workers=1)
     loader._reader.encoder.features[0].encode = Unlucky()
-    with pytest.raises(WorkerError, match="(?s)a reader worker failed.*Traceback.*ZeroDivisionError: seven"):
+    with pytest.raises(WorkerError, match=r"(?s)a reader worker failed.*Traceback.*ZeroDivisionError: seven"):
         next(loader.epoch(0))
 
 
