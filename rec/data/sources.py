@@ -14,7 +14,7 @@ from rec.data.parquet_source import ParquetSource
 from rec.data.source import Source, check_columns
 from rec.protos import data_pb2
 
-_SCALARS = {
+_SCALARS: dict[int, pa.DataType] = {
     data_pb2.INT32: pa.int32(),
     data_pb2.INT64: pa.int64(),
     data_pb2.STRING: pa.string(),

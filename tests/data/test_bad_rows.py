@@ -99,7 +99,7 @@ def test_a_damaged_row_group_costs_its_rows_only(make_loader, tmp_path, shuffle)
 def test_a_file_that_cannot_be_opened_is_left_out_by_name(make_loader, tmp_path, caplog):
     write(tmp_path, [20, 30, 40])
     os.truncate(tmp_path / "part-1.parquet", 100)
-    with pytest.raises(DataError, match="part-1.parquet: is cut off"):
+    with pytest.raises(DataError, match=r"part-1.parquet: is cut off"):
         make_loader(tmp_path)
     with caplog.at_level(logging.WARNING):
         loader = make_loader(tmp_path, data=SKIP)
@@ -119,7 +119,7 @@ def test_when_no_file_can_be_opened_skipping_does_not_help(make_loader, tmp_path
 def test_a_missing_column_is_no_bad_row(make_loader, tmp_path):
     write(tmp_path, [10])
     pq.write_table(table(10).drop_columns("x"), tmp_path / "z.parquet")
-    with pytest.raises(DataError, match='z.parquet, column "x": no such column'):
+    with pytest.raises(DataError, match=r'z.parquet, column "x": no such column'):
         make_loader(tmp_path, data=SKIP)
 
 
