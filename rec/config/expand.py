@@ -122,3 +122,17 @@ def _apply_side(feature: Named, side: str) -> None:
         return
     # Inside a sequence_feature the column of a step is <sequence_name>__<feature_name>.
     feature.config.expression = f"{side}:{feature.name if feature.sequence is None else feature.config.feature_name}"
+
+
+def apply_global_constraints(config: Proto, sources: SourceMap) -> None:
+    """Gives every table without constraints of its own those of `global_embedding_constraints`."""
+    train = config.train_config
+    if not train.HasField("global_embedding_constraints"):
+        return
+    for feature in named_features(config):
+        fields = feature.config.DESCRIPTOR.fields_by_name
+        if "embedding_constraints" in fields and feature.has_table:
+            if not feature.config.HasField("embedding_constraints"):
+                feature.config.embedding_constraints.CopyFrom(train.global_embedding_constraints)
+                sources.copy(train.global_embedding_constraints, feature.config.embedding_constraints)
+    train.ClearField("global_embedding_constraints")

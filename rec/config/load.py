@@ -11,7 +11,7 @@ from google.protobuf import text_format
 from rec.config.build import Builder
 from rec.config.check import check
 from rec.config.errors import ConfigError
-from rec.config.expand import apply_feature_defaults, expand_group_names
+from rec.config.expand import apply_feature_defaults, apply_global_constraints, expand_group_names
 from rec.config.names import suggest
 from rec.config.proto import Proto
 from rec.config.ranges import expand_feature_ranges
@@ -97,6 +97,7 @@ def _resolve(entries: Sequence[Entry], path: str) -> Loaded:
     try:
         builder.fill(config, entries, Loc(path, 1, 1))
         apply_feature_defaults(config)  # first: patterns ask which features have a table
+        apply_global_constraints(config, builder.sources)
         expand_group_names(config, builder.sources)
         found = check_options(config) + check(config)
         loaded.warnings += [loaded.describe(w) for w in found]

@@ -36,6 +36,14 @@ class SourceMap:
         """New places of a repeated field whose elements were rewritten."""
         self._fields[(id(msg), field)] = places
 
+    def copy(self, source: Proto, target: Proto) -> None:
+        """`target` was made from `source`: both lie at the same place."""
+        if id(source) in self._messages:
+            self._messages.setdefault(id(target), (target, self._messages[id(source)][1]))
+        for field in source.DESCRIPTOR.fields_by_name:
+            if (id(source), field) in self._fields:
+                self._fields[(id(target), field)] = self.fields(source, field)
+
     def find(self, msg: Proto | None, field: str | None = None, index: int | None = None) -> Loc | None:
         """The place of a field's occurrence, of the message when the field is not set, or None."""
         if msg is None:

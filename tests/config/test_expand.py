@@ -140,6 +140,18 @@ def test_defaults_reach_included_features(tmp_path) -> None:
     assert load_config(tmp_path / "main.config").config.feature_configs[0].id_feature.embedding_dim == 6
 
 
+def test_global_constraints_reach_every_table_with_their_place() -> None:
+    text = FULL.replace("num_epochs: 1", 'num_epochs: 1 global_embedding_constraints { sharding_types: "row_wise" }')
+    text = text.replace('"item_id" num', '"item_id" embedding_constraints { sharding_types: "table_wise" } num', 1)
+    found = load_text(text)
+    user, item, price = (f.config for f in named_features(found.config))
+    assert list(user.embedding_constraints.sharding_types) == ["row_wise"]
+    assert list(item.embedding_constraints.sharding_types) == ["table_wise"]
+    assert not price.HasField("embedding_constraints")
+    assert found.where(user.embedding_constraints, "sharding_types") == "<text>:6:48"
+    assert load_text(found.text()).config == found.config
+
+
 def test_long_form_is_left_alone() -> None:
     before = load_text(FULL).config
     assert load_text(FULL.replace('"*"', '["user_id", "item_id", "price"]')).config == before

@@ -23,14 +23,31 @@ FOLDER = Path(__file__).parent / "configs"
 CASES = sorted(p.stem for p in FOLDER.glob("*.config"))
 
 
-def build_features_of(loaded: Loaded) -> None:
+def features(loaded: Loaded) -> None:
     from rec.features.build import build_features
 
     build_features(loaded.config)
 
 
+def tasks(loaded: Loaded) -> None:
+    from rec.tasks import build_tasks
+
+    build_tasks(loaded.config)
+
+
+def network(loaded: Loaded) -> None:
+    from rec.config.registry import oneof
+    from rec.embedding.group import EmbeddingGroup
+    from rec.features.build import build_features
+    from rec.models import MODELS
+
+    model_config = loaded.config.model_config
+    group = EmbeddingGroup(build_features(loaded.config), model_config, backend="plain")
+    MODELS.build(oneof(model_config, "model"), group.shapes, num_class=model_config.num_class)
+
+
 # What is tried on a config that loads, in order, until one refuses it.
-STAGES: list[Callable[[Loaded], None]] = [build_features_of]
+STAGES: list[Callable[[Loaded], None]] = [features, tasks, network]
 
 
 def message_of(name: str) -> str:
