@@ -84,8 +84,10 @@ def _matrix(column: pa.Array, rule: DenseRule) -> tuple[np.ndarray, np.ndarray |
 _REASON = "is no finite number"
 
 
-def _ragged(x, unread, lengths, rule):
-    """Rows of another number of values than D: none is missing, the others are wrong."""
+def _ragged(
+    x: np.ndarray, unread: np.ndarray | None, lengths: np.ndarray, rule: DenseRule
+) -> tuple[np.ndarray, np.ndarray | None, str]:
+    """As `_matrix`, where some have another number of values than D: none is missing, else it is wrong."""
     n, d = len(lengths), rule.value_dim
     right = lengths == d
     bad = ~right & (lengths != 0)
@@ -94,14 +96,12 @@ def _ragged(x, unread, lengths, rule):
         bad |= parents_of(unread, lengths)
     matrix = np.full((n, d), np.nan)
     matrix[right] = x[np.repeat(right, lengths)].reshape(-1, d)
-    if unread is not None:
-        matrix[bad] = 0.0
-    y, more = _finish(matrix, rule, known=bad)
+    y, more = _finish(matrix, rule)
     bad = bad if more is None else bad | more
     return y, bad if bad.any() else None, reason
 
 
-def _finish(x: np.ndarray, rule: DenseRule, known: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray | None]:
+def _finish(x: np.ndarray, rule: DenseRule) -> tuple[np.ndarray, np.ndarray | None]:
     """Normalised float32 with defaults filled in, and the mask of rows that are not finite."""
     gone = np.isnan(x)
     if rule.normalizer is not None:
@@ -115,6 +115,4 @@ def _finish(x: np.ndarray, rule: DenseRule, known: np.ndarray | None = None) -> 
         y = np.where(gone, rule.default, y)
         finite |= gone
     bad = ~finite.all(axis=1)
-    if known is not None:
-        bad &= ~known
     return y, bad if bad.any() else None

@@ -67,11 +67,9 @@ class Vocabulary:
         if len(np.unique(hashes)) != len(hashes):
             raise ConfigError("two words of a vocabulary have the same 64-bit hash", hint="rename one of them")
         self._text = _Index(hashes, ids)
-        numbers, bad = parse.integers(words)
+        numbers, _ = parse.integers(words)
         # "007" is a word that the integer 7 does not match.
         canonical = np.asarray(pc.equal(pa.array(numbers).cast(pa.string()), words.cast(pa.string())))
-        if bad is not None:
-            canonical &= ~bad
         self._integers = _Index(_spread(numbers[canonical]), ids[canonical])
 
     def find(self, values: pa.Array) -> tuple[np.ndarray, np.ndarray | None]:

@@ -159,3 +159,9 @@ def test_a_sequence_feature_names_and_reads_with_its_prefix():
     encoded = encode(item, ["1|2|3", ""])
     assert (encoded.values.tolist(), encoded.lengths.tolist()) == ([1, 2], [2, 0])
     assert features(GROUP, "FG_NONE")[0].inputs == ("clicks__item",)
+
+
+def test_sequence_fields_say_which_columns_belong_to_the_sequence():
+    text = GROUP.replace('expression: "user:p"', 'expression: "user:p" sequence_fields: "%s"')
+    assert features(text % "p")[1].inputs == ("clicks__p",)
+    assert features(text % "other")[1].inputs == ("p",)
