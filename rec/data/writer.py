@@ -4,54 +4,42 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable
 from types import TracebackType
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from rec.config.errors import DataError
 from rec.data.files import filesystem, is_remote
 
-if TYPE_CHECKING:
-    from rec.data.batch import Batch
-
 # Rows per row group, and so about what is held in memory.
 _GROUP_ROWS = 65536
-_PART = re.compile(r"^part-\d{5}-of-(\d{5})\.parquet$")
-
-
-@dataclass(frozen=True)
-class Written:
-    """What a rank has written: `path` is None when it had no row."""
-
-    path: str | None
-    rows: int
+_PART = re.compile(r"^part-(\d{5})\.parquet$")
 
 
 def write_predictions(
-    path: str, predictions: Iterable[tuple[Batch, Mapping[str, Any]]], *, rank: int = 0, world: int = 1
-) -> Written:
-    """Write batches and what the model says about them, in their order.
+    rows: Iterable[pa.RecordBatch], path: str | os.PathLike[str], *, rank: int = 0, world: int = 1
+) -> str:
+    """Write rows in their order.
 
     Args:
-        path: a folder, which gets one file per rank; or, where `world` is 1, a name ending in ".parquet".
-        predictions: batches with `rows`, and outputs by name: arrays [B] or [B, k], on the CPU. Fillers are left out.
-        rank: this process of `world`.
+        rows: batches of one schema: the columns of the data and what the model says.
+        path: a folder, which gets `part-<rank>.parquet`; or, where `world` is 1, a name ending in ".parquet".
+        rank: this process of `world`. A rank without rows writes no file.
         world: number of processes that write.
 
+    Returns:
+        `path`.
+
     Raises:
-        DataError: an output is called as a column of the data, or the file cannot be written.
+        DataError: it cannot be written.
     """
     with PredictionWriter(path, rank=rank, world=world) as writer:
-        for batch, outputs in predictions:
-            if not batch.filler:
-                assert batch.rows is not None, "the loader was made without keep_rows"
-                writer.write(batch.rows, outputs)
-    return Written(writer.path if writer.rows else None, writer.rows)
+        for batch in rows:
+            writer.write(batch)
+    return str(path)
 
 
 class PredictionWriter:
@@ -60,41 +48,34 @@ class PredictionWriter:
     Left by an exception it removes what it wrote; killed it leaves a hidden file that no reader takes.
     """
 
-    def __init__(self, path: str, *, rank: int = 0, world: int = 1) -> None:
+    def __init__(self, path: str | os.PathLike[str], *, rank: int = 0, world: int = 1) -> None:
+        path = os.fspath(path)
         single = path.endswith(".parquet")
         if single and world > 1:
             raise DataError(f"{world} processes cannot write one file; name a folder", file=path)
         self._fs = filesystem(path) if is_remote(path) else _Local()
         self._folder = os.path.dirname(path) if single else path.rstrip("/")
-        name = os.path.basename(path) if single else f"part-{rank:05d}-of-{world:05d}.parquet"
+        name = os.path.basename(path) if single else f"part-{rank:05d}.parquet"
         self.path = os.path.join(self._folder, name)
         self.rows = 0
         self._aside = os.path.join(self._folder, f".{name}.unfinished")
         self._writer: pq.ParquetWriter | None = None
         self._file: Any = None
         self._waiting: list[pa.RecordBatch] = []
+        self._waiting_rows = 0
         try:
             self._fs.makedirs(self._folder or ".", exist_ok=True)
             if not single and rank == 0:
-                self._remove_parts_of_another_world(world)
+                self._remove_parts_from(world)
         except OSError as err:
             raise DataError(f"cannot be written: {err}", file=path) from err
 
-    def write(self, rows: pa.RecordBatch, outputs: Mapping[str, Any]) -> None:
-        """Append rows and their outputs."""
-        columns = [*rows.columns, *(_column(name, np.asarray(array)) for name, array in outputs.items())]
-        names = [*rows.schema.names, *outputs]
-        clash = next((name for name in outputs if name in rows.schema.names), None)
-        if clash is not None:
-            raise DataError(
-                "the model's output is called as this column of the data; choose the columns to keep with "
-                "data_config.reserved_columns",
-                column=clash,
-            )
-        batch = pa.RecordBatch.from_arrays(columns, names=names)
-        self._waiting.append(batch)
-        self.rows += batch.num_rows
-        if sum(b.num_rows for b in self._waiting) >= _GROUP_ROWS:
+    def write(self, rows: pa.RecordBatch) -> None:
+        """Append rows."""
+        self._waiting.append(rows)
+        self._waiting_rows += rows.num_rows
+        self.rows += rows.num_rows
+        if self._waiting_rows >= _GROUP_ROWS:
             self._flush()
 
     def close(self) -> None:
@@ -123,7 +104,7 @@ class PredictionWriter:
         if not self._waiting:
             return
         table = pa.Table.from_batches(self._waiting)
-        self._waiting = []
+        self._waiting, self._waiting_rows = [], 0
         if self._writer is None:
             try:
                 self._file = self._fs.open(self._aside, "wb")
@@ -132,11 +113,11 @@ class PredictionWriter:
             self._writer = pq.ParquetWriter(self._file, table.schema)
         self._writer.write_table(table, row_group_size=table.num_rows)
 
-    def _remove_parts_of_another_world(self, world: int) -> None:
-        # Beside our files they would look like more rows of this run.
+    def _remove_parts_from(self, world: int) -> None:
+        # What a run of more processes left would look like more rows of this one.
         for name in self._fs.ls(self._folder or ".", detail=False):
             part = _PART.match(os.path.basename(name))
-            if part and int(part[1]) != world:
+            if part and int(part[1]) >= world:
                 self._fs.rm(os.path.join(self._folder, os.path.basename(name)))
 
 
@@ -158,12 +139,3 @@ class _Local:
 
     def rm(self, path: str) -> None:
         os.remove(path)
-
-
-def _column(name: str, array: np.ndarray) -> pa.Array:
-    if array.ndim == 1:
-        return pa.array(array)
-    if array.ndim != 2:
-        raise ValueError(f'output "{name}" has shape {array.shape}, expected [B] or [B, k]')
-    offsets = np.arange(len(array) + 1, dtype=np.int32) * array.shape[1]
-    return pa.ListArray.from_arrays(pa.array(offsets), pa.array(np.ascontiguousarray(array).reshape(-1)))
