@@ -71,13 +71,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except SystemExit as e:
         return int(e.code or 0)
     world = World.from_env()
-    logging.basicConfig(
-        level=logging.INFO if world.is_main and not args.quiet else logging.WARNING,
-        format="%(asctime)s %(levelname).1s %(message)s",
-        datefmt="%H:%M:%S",
-        stream=sys.stderr,
-        force=True,
-    )
+    _log_to_stderr(quiet=args.quiet or not world.is_main)
     loaded = None
     try:
         loaded = load_config(args.pipeline_config, args.set)
@@ -97,6 +91,18 @@ def main(argv: Sequence[str] | None = None) -> int:
     finally:
         _leave_process_group()
     return DONE
+
+
+def _log_to_stderr(*, quiet: bool) -> None:
+    logging.basicConfig(
+        level=logging.WARNING,  # of libraries: fbgemm alone prints a page per table batch
+        format="%(asctime)s %(levelname).1s %(message)s",
+        datefmt="%H:%M:%S",
+        stream=sys.stderr,
+        force=True,
+    )
+    log.setLevel(logging.WARNING if quiet else logging.INFO)
+    logging.getLogger("torch.fx._symbolic_trace").setLevel(logging.ERROR)  # a notice to torch's own developers
 
 
 def _is_ours_to_debug(error: Exception) -> bool:

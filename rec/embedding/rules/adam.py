@@ -22,6 +22,7 @@ class Adam(SparseRule):
 
     element_states = ("exp_avg", "exp_avg_sq")
     counts_steps = True
+    bounded = True
 
     def __init__(self, config: Message) -> None:
         super().__init__(config)
@@ -38,7 +39,7 @@ class Adam(SparseRule):
 
     def cuda_kernel(self, dim: int) -> Kernel | None:
         """ADAM, whose decay is decoupled."""
-        if self.l2:
+        if self.l2 or self.elapsed:
             return None
         arguments = {"beta1": self.beta1, "beta2": self.beta2, "eps": EPS, "weight_decay": self.decouple}
         return Kernel("ADAM", {**arguments, **self.clipping()}, self.element_states)

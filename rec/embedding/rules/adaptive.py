@@ -14,6 +14,7 @@ class Adadelta(SparseRule):
     """Steps in the units of past steps (Zeiler, arXiv:1212.5701), as torch.optim.Adadelta."""
 
     element_states = ("square_avg", "acc_delta")
+    bounded = True
 
     def __init__(self, config: Message) -> None:
         super().__init__(config)
@@ -33,6 +34,7 @@ class RMSprop(SparseRule):
     """Gradient over the root of its running mean square, as torch.optim.RMSprop."""
 
     element_states = ("square_avg",)
+    bounded = True
 
     def __init__(self, config: Message) -> None:
         super().__init__(config)

@@ -43,7 +43,9 @@ class SparseRule:
     """One update of the rows that a step touches; rows that it does not touch stay as they are.
 
     Weight decay acts on touched rows only, once a step. L2 adds `weight_decay * w` to the gradient,
-    DECOUPLE subtracts `lr * weight_decay * w` from the row (AdamW).
+    DECOUPLE subtracts `lr * weight_decay * w` from the row (AdamW). L2_ELAPSED adds `weight_decay * w`
+    once for every step since the row was last touched: on average over time what an L2 penalty on the
+    whole table adds, without a pass over the whole table.
 
     Args:
         config: a message of the oneof `optimizer` of `SparseOptimizer`.
@@ -52,12 +54,15 @@ class SparseRule:
         element_states: names of states of the shape of the table, [rows, dim].
         row_states: names of states with one number a row, [rows].
         counts_steps: whether it uses the number of the step.
+        bounded: whether the size of a step does not grow with its gradient, which L2_ELAPSED asks for:
+            the decay of a row untouched for long comes as one large gradient.
         max_gradient: gradients of look-ups are clipped to +- this, element by element; 0 is not at all.
     """
 
     element_states: tuple[str, ...] = ()
     row_states: tuple[str, ...] = ()
     counts_steps = False
+    bounded = False
 
     def __init__(self, config: Message) -> None:
         self.lr = float(config.lr)
@@ -75,6 +80,18 @@ class SparseRule:
             decay = 0.0
         self.l2 = decay if mode == optimizer_pb2.L2 else 0.0
         self.decouple = decay if mode == optimizer_pb2.DECOUPLE else 0.0
+        self.elapsed = decay if mode == optimizer_pb2.L2_ELAPSED else 0.0
+        if self.elapsed:
+            if not self.bounded:
+                raise ConfigError(
+                    f"weight_decay_mode L2_ELAPSED does not go with {config.DESCRIPTOR.name}: the decay of a row "
+                    "untouched for long would overshoot",
+                    config,
+                    "weight_decay_mode",
+                    hint="use L2, or Adam, Adagrad, RMSprop or Adadelta",
+                )
+            self.row_states = (*self.row_states, "last_step")
+            self.counts_steps = True
 
     @abstractmethod
     def update(self, w: Tensor, g: Tensor, state: dict[str, Tensor], *, lr: float, step: int, dim: int) -> None:
@@ -93,6 +110,11 @@ class SparseRule:
         """Decay, then update."""
         if self.l2:
             g.add_(w, alpha=self.l2)
+        if self.elapsed:
+            # fp32 counts exactly up to 16 million steps.
+            last = state["last_step"]
+            g.addcmul_(w, (step - last).unsqueeze(1), value=self.elapsed)
+            last.fill_(step)
         if self.decouple:
             w.mul_(1 - lr * self.decouple)
         self.update(w, g, state, lr=lr, step=step, dim=dim)
@@ -112,7 +134,7 @@ class SparseRule:
     @property
     def decays(self) -> bool:
         """Whether rows are decayed; fbgemm's CPU kernels would ignore that in silence."""
-        return bool(self.l2 or self.decouple)
+        return bool(self.l2 or self.decouple or self.elapsed)
 
     def clipping(self) -> dict[str, Any]:
         """Clipping as fbgemm's arguments."""

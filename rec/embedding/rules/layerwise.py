@@ -24,6 +24,8 @@ class LAMB(Adam):
     norm is 0, so that a row of zeros can leave zero.
     """
 
+    bounded = False  # its own step() scales by the norm of the row
+
     def update(self, w: Tensor, g: Tensor, state: dict[str, Tensor], *, lr: float, step: int, dim: int) -> None:
         """One step."""
         m, v = state["exp_avg"], state["exp_avg_sq"]

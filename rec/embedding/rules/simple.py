@@ -28,6 +28,7 @@ class Adagrad(SparseRule):
     """s += g^2; w -= lr g / (sqrt(s) + eps). Duchi et al., JMLR 2011."""
 
     element_states = ("sum",)
+    bounded = True
 
     def __init__(self, config: Message) -> None:
         super().__init__(config)
@@ -39,7 +40,7 @@ class Adagrad(SparseRule):
 
     def initial(self, name: str) -> float:
         """The accumulator's start."""
-        return self.start
+        return self.start if name == "sum" else 0.0
 
     def update(self, w: Tensor, g: Tensor, state: dict[str, Tensor], *, lr: float, step: int, dim: int) -> None:
         """One step."""
@@ -56,6 +57,7 @@ class RowWiseAdagrad(SparseRule):
     """Adagrad with one accumulator a row, of the mean square of its gradient."""
 
     row_states = ("sum",)
+    bounded = True
 
     def update(self, w: Tensor, g: Tensor, state: dict[str, Tensor], *, lr: float, step: int, dim: int) -> None:
         """One step."""
