@@ -1,0 +1,35 @@
+"""What README and guide say must hold."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from rec.config.load import load_text
+
+ROOT = Path(__file__).parents[2]
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md")), *sorted((ROOT / "docs/guide").glob("*.md"))]  # fmt: skip
+
+
+def test_the_config_of_the_readme_loads_without_a_warning():
+    (text,) = re.findall(r"```proto\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+    loaded = load_text(text, "README.md")
+    assert loaded.warnings == []
+    assert len(loaded.config.model_config.feature_groups[0].feature_names) == 3
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_links_lead_somewhere(page):
+    # docs/models and docs/reference are other areas' and are checked there.
+    targets = re.findall(r"\]\(((?!https?:)[^)#]+)\)", page.read_text())
+    missing = [target for target in targets if not (page.parent / target).exists()]
+    assert not missing
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_make_targets_and_configs_that_are_named_exist(page):
+    text = page.read_text()
+    targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    assert set(re.findall(r"`?make ([a-z-]+)", " ".join(re.findall(r"`[^`]*`|```.*?```", text, re.DOTALL)))) <= targets
+    for name in re.findall(r"configs/[\w/]+\.config", text):
+        assert (ROOT / name).exists(), name
