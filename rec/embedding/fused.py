@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -225,6 +226,8 @@ class FusedTables(nn.Module):
         from torchrec.distributed.sharding_plan import construct_module_sharding_plan, row_wise, table_wise
         from torchrec.distributed.types import ShardingEnv
 
+        # torchrec asks in every process whether FX traces it, in a way that torch 2.13 warns of.
+        logging.getLogger("torch.fx._symbolic_trace").addFilter(_is_not_about_tracing)
         # Losses are divided by the global denominator, so the gradients of all processes are summed.
         set_gradient_division(False)
         kernel, use_lazy = self._kernel(part)
@@ -442,6 +445,10 @@ def _cut(recipes: list[list[_Piece]], widths: list[int]) -> list[list[int]]:
             piece.first, piece.last = cuts.index(piece.start), cuts.index(piece.stop)
         sizes.append([b - a for a, b in zip(cuts, cuts[1:], strict=False)])
     return sizes
+
+
+def _is_not_about_tracing(record: logging.LogRecord) -> bool:
+    return "is_fx_tracing" not in record.getMessage()
 
 
 def _parts(plan: Plan) -> tuple[list[Part], list[Part]]:

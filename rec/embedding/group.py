@@ -76,6 +76,8 @@ class EmbeddingGroup(nn.Module):
                 columns.append((message.name or f"{nested.shape.name}_{i}", encoder.output_width))
             shapes.append(replace(group.shape, features=tuple(columns)))
         self.shapes = GroupShapes(shapes)
+        nested = [inner for group in self.plan.groups for inner in group.nested]
+        self._sequence_groups = [group for group in [*self.plan.groups, *nested] if group.same_lengths]
         self.to(device)
 
     def set_lr(self, lr: float) -> None:
@@ -120,6 +122,8 @@ class EmbeddingGroup(nn.Module):
             `<group>` [B, width] for DEEP and WIDE; for sequence groups `<group>.query` [B, Dq] (when it has
             members), `<group>.sequence` jagged [sum L, Ds] and `<group>.lengths` [B].
         """
+        if self.backend == "fused":
+            self._check_lengths(features)
         blocks = self.tables(features)
         dense = self.dense(features)
         out: dict[str, Tensor] = {}
@@ -130,7 +134,7 @@ class EmbeddingGroup(nn.Module):
                 if group.parts:
                     out[f"{name}.query"] = _columns(group.parts, blocks, dense, features)
                 out[f"{name}.sequence"] = _columns(group.sequence, blocks, dense, features)
-                out[f"{name}.lengths"] = self._lengths(group, features)
+                out[f"{name}.lengths"] = features[f"{group.length_of}.lengths"]
                 continue
             pieces = [_columns(group.parts, blocks, dense, features)] if group.parts else []
             for i, (_, nested) in enumerate(group.encoders):
@@ -147,7 +151,7 @@ class EmbeddingGroup(nn.Module):
         dense: dict[str, Tensor],
         features: dict[str, Tensor],
     ) -> Tensor:
-        lengths = self._lengths(group, features)
+        lengths = features[f"{group.length_of}.lengths"]
         steps = _columns(group.sequence, blocks, dense, features)
         if group.parts:
             query = _columns(group.parts, blocks, dense, features)
@@ -155,17 +159,16 @@ class EmbeddingGroup(nn.Module):
             query = lengths.unsqueeze(1)[:, :0].to(steps.dtype)
         return encoder(query, steps, lengths)
 
-    def _lengths(self, group: GroupPlan, features: dict[str, Tensor]) -> Tensor:
-        lengths = features[f"{group.length_of}.lengths"]
-        if self.backend == "fused":
-            # Side by side in one jagged tensor: unequal lengths would mix the steps of different rows.
+    def _check_lengths(self, features: dict[str, Tensor]) -> None:
+        """Sequences of one group lie side by side: unequal lengths would mix the steps of different rows."""
+        for group in self._sequence_groups:
+            lengths = features[f"{group.length_of}.lengths"]
             for other in group.same_lengths:
                 if not torch.equal(lengths, features[f"{other}.lengths"]):
                     raise DataError(
                         f'sequence group "{group.shape.name}": features "{group.length_of}" and "{other}" have '
                         "sequences of different length in one row; steps of one group must belong together"
                     )
-        return lengths
 
 
 def _columns(
