@@ -41,6 +41,7 @@ class Loader:
             where that is not set its default but no more than there are cores.
         drop_remainder: leave out a last batch that is not full.
         keep_rows: give the original columns with every batch (`data_config.reserved_columns`, empty for all).
+        mask_prob: share of rows whose features with `use_mask` are hidden, drawn anew in every epoch (training only).
 
     Attributes:
         rows: rows of all ranks.
@@ -65,6 +66,7 @@ class Loader:
         num_workers: int | None = None,
         drop_remainder: bool = False,
         keep_rows: bool = False,
+        mask_prob: float = 0.0,
     ) -> None:
         skip_bad = data_config.bad_rows == data_pb2.SKIP
         keep = list(data_config.reserved_columns) if keep_rows else []
@@ -101,7 +103,7 @@ class Loader:
         self._damaged = source.damaged
         self._plan = plan
         kept = tuple(keep or source.schema.names) if keep_rows else None
-        self._reader = Reader(source, plan, encoder, skip_bad, kept)
+        self._reader = Reader(source, plan, encoder, skip_bad, kept, mask_prob)
         self._workers = _worker_count(num_workers, data_config, plan)
         self._pool: WorkerPool | None = None
         self._started: tuple[int, int, int] | None = None  # (epoch, first batch, turn) of a start that waits for use

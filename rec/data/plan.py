@@ -20,8 +20,8 @@ from rec.data.source import Chain
 
 # Without shuffle a window is only a unit of work: large against a batch, small against memory.
 _ORDERED_WINDOW = 16
-# Tags that keep the random streams of the two draws apart.
-_CHAINS, _ROWS = 0, 1
+# Tags that keep the random streams of the draws apart.
+_CHAINS, _ROWS, _MASK = 0, 1, 2
 
 
 @dataclass(frozen=True)
@@ -120,6 +120,11 @@ class Plan:
         if not self.shuffle:
             return None
         return np.random.default_rng([self.seed, epoch, _ROWS, start]).permutation(rows)
+
+    def mask(self, epoch: int, batch: int, rows: int, probability: float) -> np.ndarray:
+        """Rows of a batch whose `use_mask` features are hidden, bool [rows]."""
+        rng = np.random.default_rng([self.seed, epoch, _MASK, self.rank, batch])
+        return rng.random(rows) < probability
 
 
 class Order:

@@ -42,6 +42,7 @@ class Reader:
         encoder: rows to arrays.
         skip_bad: leave out bad rows instead of raising.
         keep: columns handed on beside the arrays; None for none.
+        mask_prob: share of rows whose `use_mask` features are hidden.
     """
 
     source: Source
@@ -49,6 +50,7 @@ class Reader:
     encoder: Encoder
     skip_bad: bool = False
     keep: tuple[str, ...] | None = None
+    mask_prob: float = 0.0
 
     def items(self, epoch: int, *, start: int = 0, worker: int = 0, workers: int = 1) -> Iterator[Item]:
         """Batches of a worker's windows, from batch number `start` on.
@@ -70,15 +72,16 @@ class Reader:
         for at in range(0, last - first, size):
             batch = index * self.plan.window + at // size
             if batch >= start:
-                yield self._item(batch, window, at, min(at + size, last - first))
+                yield self._item(epoch, batch, window, at, min(at + size, last - first))
 
-    def _item(self, index: int, window: _Window, start: int, stop: int) -> Item:
+    def _item(self, epoch: int, index: int, window: _Window, start: int, stop: int) -> Item:
         skipped = Skipped()
         rows, places = window.rows(start, stop, skipped)
         arrays = None
         while rows.num_rows:
+            mask = self.plan.mask(epoch, index, rows.num_rows, self.mask_prob) if self.mask_prob else None
             try:
-                arrays = self.encoder.encode(rows)
+                arrays = self.encoder.encode(rows, mask=mask)
                 break
             except BadRows as err:
                 worst = err.first

@@ -25,9 +25,11 @@ def make_loader(config):
     loaders: list[Loader] = []
 
     def make(path, *, data: str = "", features: str = "", **settings) -> Loader:
-        text_format.Merge(f"data_config {{ {data} }} {features}", config)
+        made = pipeline_pb2.EasyRecConfig()
+        made.CopyFrom(config)
+        text_format.Merge(f"data_config {{ {data} }} {features}", made)
         settings = {"batch_size": 8, "num_workers": 0} | settings
-        loaders.append(Loader(Encoder.from_config(config), str(path), config.data_config, **settings))
+        loaders.append(Loader(Encoder.from_config(made), str(path), made.data_config, **settings))
         return loaders[-1]
 
     yield make

@@ -197,3 +197,24 @@ def test_input_fields_cast_parquet_columns(make_loader, tmp_path):
     pq.write_table(text, tmp_path / "a.parquet")
     (batch,) = make_loader(tmp_path, data='input_fields { input_name: "id" input_type: INT64 }').epoch(0)
     assert batch.features["id.values"].tolist() == [7, 8, 9, 10]
+
+
+MASKED = """feature_configs { id_feature {
+  feature_name: "m" expression: "item:id" num_buckets: 1000 embedding_dim: 4 default_value: "999" use_mask: true } }"""
+
+
+def test_masking_hides_a_share_of_rows_and_repeats(make_loader, folder):
+    def values(epoch, position=None, **settings):
+        loader = make_loader(folder, features=MASKED, mask_prob=0.25, shuffle=True, **settings)
+        return list(loader.epoch(epoch, position))
+
+    first, again, other = values(0), values(0, num_workers=2), values(1)
+    hidden = [n for b in first for n, m in zip(numbers([b]), b.features["m.values"].tolist(), strict=True) if m == 999]
+    # 400 rows at 0.25: 100, standard deviation 8.7; four of them either side.
+    assert 65 < len(hidden) < 135
+    assert [b.features["m.values"].tolist() for b in first] == [b.features["m.values"].tolist() for b in again]
+    moved = {n for b in other for n, m in zip(numbers([b]), b.features["m.values"].tolist(), strict=True) if m == 999}
+    assert moved != set(hidden)
+    rest = values(0, first[6].position)
+    assert [b.features["m.values"].tolist() for b in rest] == [b.features["m.values"].tolist() for b in first[7:]]
+    assert all(b.features["id.values"].tolist() == numbers([b]) for b in first)

@@ -99,8 +99,8 @@ def test_parts_of_another_world_are_removed(tmp_path):
                 writer.write(rows)
     assert sorted(os.listdir(tmp_path)) == [
         "mine.parquet",
-        "part-00000-of-00002.parquet",
-        "part-00001-of-00002.parquet",
+        "part-00000.parquet",
+        "part-00001.parquet",
     ]
 
 
