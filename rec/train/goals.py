@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -48,14 +48,30 @@ class Goal:
 
 @dataclass(frozen=True)
 class Patience:
-    """`early_stopping`: stop once the metric did not improve by `min_delta` in `patience` evaluations in a row."""
+    """`early_stopping`: stop once the metric did not improve by `min_delta` in `patience` evaluations in a row.
+
+    Attributes:
+        goal: the metric.
+        patience: evaluations in a row without improvement that end the training.
+        min_delta: a smaller change is none.
+        lr_factor: multiplies the learning rates with every evaluation without improvement.
+    """
 
     goal: Goal
     patience: int
     min_delta: float = 0.0
+    lr_factor: float = 1.0
 
     def exhausted(self, values: Sequence[tuple[int, float]]) -> bool:
         """Whether training stops after these evaluations."""
+        return any(waited >= max(1, self.patience) for waited in self._waits(values))
+
+    def misses(self, values: Sequence[tuple[int, float]]) -> int:
+        """How many of these evaluations brought no improvement, in a row or not."""
+        return sum(waited > 0 for waited in self._waits(values))
+
+    def _waits(self, values: Sequence[tuple[int, float]]) -> Iterator[int]:
+        """After each evaluation, how many in a row brought no improvement."""
         best: float | None = None
         waited = 0
         for _, value in values:
@@ -63,9 +79,7 @@ class Patience:
                 best, waited = value, 0
             else:
                 waited += 1
-            if waited >= max(1, self.patience):
-                return True
-        return False
+            yield waited
 
 
 def build_goal(config: EasyRecConfig, metrics: Mapping[str, Metric]) -> Goal:
@@ -96,7 +110,9 @@ def build_patience(config: EasyRecConfig, metrics: Mapping[str, Metric]) -> Pati
     if msg.min_delta < 0:
         raise ConfigError(f"min_delta is {msg.min_delta:g}, expected 0 or more", msg, "min_delta")
     larger = msg.larger_is_better if msg.HasField("larger_is_better") else None
-    return Patience(_goal(msg.metric, larger, metrics, msg, "metric"), msg.patience, msg.min_delta)
+    if not 0 < msg.lr_factor <= 1:
+        raise ConfigError(f"lr_factor is {msg.lr_factor:g}, expected more than 0 and at most 1", msg, "lr_factor")
+    return Patience(_goal(msg.metric, larger, metrics, msg, "metric"), msg.patience, msg.min_delta, msg.lr_factor)
 
 
 def _goal(name: str, larger: bool | None, metrics: Mapping[str, Metric], msg: Message, field: str) -> Goal:

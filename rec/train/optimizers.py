@@ -124,10 +124,10 @@ class DenseOptimizers:
             )
         self._names = {p: n for n, p in self.params.items()}
 
-    def set_lr(self, step: int, epoch: int) -> None:
-        """Set the learning rates of the step to come."""
+    def set_lr(self, step: int, epoch: int, *, factor: float = 1.0) -> None:
+        """Set the learning rates of the step to come: `factor` times those of the schedules."""
         for part in self.parts:
-            lr = part.schedule(step, epoch)
+            lr = part.schedule(step, epoch) * factor
             if lr != part.lr:
                 part.lr = lr
 

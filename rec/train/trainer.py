@@ -102,6 +102,7 @@ class Trainer:
         self.summaries = Summaries(tc, self.model_dir / "tensorboard" if self.rank == 0 else None)
         self.horizon = horizon
         self._sparse_rate = math.nan
+        self._lr_factor = 1.0
 
     @property
     def step(self) -> int:
@@ -122,6 +123,7 @@ class Trainer:
         allow_tf32(self.train_config)
         warn_of_idle(self.train_config)
         resumed = self._start()
+        self._reduce_lr()
         began = time.perf_counter() - self.run.seconds
         done = self._is_done()
         if done:
@@ -178,8 +180,8 @@ class Trainer:
             self.run.epoch, self.run.position = self.run.epoch + 1, None
 
     def _one_step(self, batches: list[Batch], progress: Progress, *, ended: bool) -> None:
-        self.optimizers.set_lr(self.step, self.run.epoch)
-        rate = self.sparse_lr(self.step, self.run.epoch)
+        self.optimizers.set_lr(self.step, self.run.epoch, factor=self._lr_factor)
+        rate = self.sparse_lr(self.step, self.run.epoch) * self._lr_factor
         if rate != self._sparse_rate:
             self.network.embedding.set_lr(rate)
             self._sparse_rate = rate
@@ -237,11 +239,19 @@ class Trainer:
         if split == "eval":
             best = self.best_step()
             self.checkpointer.prune([] if best is None else [best])
+            self._reduce_lr()
         self.summaries.scalars(self.step, metrics, prefix=split)
         self.summaries.flush()
         if self.rank == 0:
             log.info("%s at step %d (%d rows): %s", split, self.step, rows, describe(metrics))
         return record
+
+    def _reduce_lr(self) -> None:
+        """`early_stopping.lr_factor`: a function of the recorded evaluations, so it needs no state of its own."""
+        if self.patience is None or self.patience.lr_factor == 1.0:
+            return
+        misses = ranks.agree(self.patience.misses(self.history.values(self.patience.goal.metric)))
+        self._lr_factor = self.patience.lr_factor**misses
 
     def evaluate(self, loader: Loader) -> dict[str, float]:
         """Metrics of the network as it is now over the loader's rows."""
