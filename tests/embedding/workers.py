@@ -1,0 +1,78 @@
+"""What the processes of test_sharding.py do."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+import torch.distributed as dist
+import torch.distributed.checkpoint as dcp
+from google.protobuf import text_format
+from torch import Tensor
+
+from rec.embedding import EmbeddingGroup
+from rec.protos import optimizer_pb2
+from tests.embedding.helpers import FEATURES, GROUPS, batch, build
+
+OPTIMIZERS = {
+    "adagrad": "adagrad_optimizer { lr: 0.1 initial_accumulator_value: 0.1 }",
+    "rowwise": "rowwise_adagrad_optimizer { lr: 0.1 }",
+    "adam": "adam_optimizer { lr: 0.1 weight_decay: 0.01 }",
+}
+ROW_WISE = 'embedding_constraints { sharding_types: "row_wise" }'
+# Cut over the processes: a table that DEEP and SEQUENCE share, a weighted one, one with fewer rows than fit evenly.
+SHARDED = (
+    FEATURES.replace('embedding_name: "item"', f'embedding_name: "item" {ROW_WISE}')
+    .replace("weighted: true pooling", f"weighted: true {ROW_WISE} pooling")
+    .replace('"flag" num_buckets: 2', f'"flag" {ROW_WISE} num_buckets: 3')
+)
+STEPS = 4
+
+
+def group(optimizer: str) -> EmbeddingGroup:
+    message = text_format.Parse(OPTIMIZERS[optimizer], optimizer_pb2.SparseOptimizer())
+    return EmbeddingGroup(*build(SHARDED, GROUPS), sparse_optimizer=message, seed=3)
+
+
+def part(step: int, rank: int) -> dict[str, Tensor]:
+    return batch(build(SHARDED, GROUPS)[0], 6, seed=10 * step + rank)
+
+
+def whole(step: int, world: int) -> dict[str, Tensor]:
+    parts = [part(step, rank) for rank in range(world)]
+    return {name: torch.cat([p[name] for p in parts]) for name in parts[0]}
+
+
+def train_step(embedding: EmbeddingGroup, data: dict[str, Tensor]) -> None:
+    out = embedding(data)
+    loss = torch.zeros(())
+    for name in sorted(out):
+        if not name.endswith(".lengths"):
+            columns = torch.arange(1.0, out[name].shape[1] + 1)
+            loss = loss + (out[name] * columns).sum() + out[name].square().sum()
+    loss.backward()
+
+
+def run(rank: int, world: int, folder: str) -> None:
+    torch.set_num_threads(1)
+    dist.init_process_group("gloo", store=dist.FileStore(f"{folder}/store", world), rank=rank, world_size=world)
+    for name in OPTIMIZERS:
+        embedding = group(name)
+        for step in range(STEPS):
+            train_step(embedding, part(step, rank))
+        dcp.save(embedding.tables_state(), checkpoint_id=f"{folder}/{name}_world2")
+        weights = embedding.export_weights()
+        assert bool(weights) == (rank == 0)
+        if rank == 0:
+            torch.save(weights, f"{folder}/{name}_weights.pt")
+            placements = {t: p.rank for t, p in embedding.tables.placements.items()}
+            torch.save(placements, f"{folder}/placements.pt")
+        # What one process saved, cut over two.
+        other = group(name)
+        dcp.load(other.tables_state(), checkpoint_id=f"{folder}/{name}_world1")
+        train_step(other, part(STEPS, rank))
+        weights = other.export_weights()
+        if rank == 0:
+            torch.save(weights, f"{folder}/{name}_resharded.pt")
+    dist.destroy_process_group()
+    Path(f"{folder}/done{rank}").touch()
