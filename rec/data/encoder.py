@@ -161,7 +161,7 @@ class Encoder:
                 rows = rows.append_column(f"feature:{feature.name}", _as_column(encoded))
                 if fresh:
                     self._check_columns(rows.schema, f"feature:{feature.name}")
-            if feature.is_sequence:
+            if feature.is_sequence and encoded.lengths is not None:
                 lengths[feature.name] = encoded.lengths
             if not feature.stub:
                 _collect(features, feature.name, encoded)

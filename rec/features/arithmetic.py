@@ -117,8 +117,10 @@ class Arithmetic:
             result = _BINARY[type(node.ops[0])](self._value(node.left, x), self._value(node.comparators[0], x))
             return np.asarray(result, np.float64)
         if isinstance(node, ast.Call):
+            assert isinstance(node.func, ast.Name)
             return _FUNCTIONS[node.func.id][1](*(self._value(a, x) for a in node.args))
         if isinstance(node, ast.Name):
             return x if node.id == "x" else _CONSTANTS[node.id]
+        assert isinstance(node, ast.Constant) and isinstance(node.value, (int, float))
         # float: an integer power of huge integers would run for ever in Python's integers
         return np.float64(node.value)

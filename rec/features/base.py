@@ -9,6 +9,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -126,7 +127,10 @@ class Feature(ABC):
     multi_value_steps: bool = False
     dense_emb: Message | None = None
 
-    def __init__(self, config: Message, scope: Scope) -> None:
+    # Any: the message type differs by feature, and Message declares no fields.
+    config: Any
+
+    def __init__(self, config: Any, scope: Scope) -> None:
         self.config = config
         self.scope = scope
         sequence = scope.sequence
@@ -280,7 +284,7 @@ def ones(n: int) -> np.ndarray:
     return array
 
 
-def _one_of(config: Message, name: str, known: tuple[str, ...], feature: str) -> str:
+def _one_of(config: Any, name: str, known: tuple[str, ...], feature: str) -> str:
     value = getattr(config, name)
     for candidate in known:
         if value.lower() == candidate.lower():

@@ -113,7 +113,7 @@ def missing(values: pa.Array) -> np.ndarray | None:
     elif pa.types.is_null(dtype):
         gone = np.ones(len(values), bool)
     else:
-        gone = numpy(values.is_null()) if values.null_count else None
+        nulls = numpy(values.is_null()) if values.null_count else None
         empty = None
         if is_text(dtype):
             bounds = text_bounds(with_offsets(values)) if len(values) else np.zeros(1)
@@ -121,9 +121,10 @@ def missing(values: pa.Array) -> np.ndarray | None:
         elif pa.types.is_floating(dtype):
             array = numpy(values)  # nulls arrive as NaN
             empty = np.isnan(array)
-        if empty is not None and empty.any():
-            gone = empty if gone is None else gone | empty
-    return gone if gone is not None and gone.any() else None
+        if empty is None or not empty.any():
+            return nulls
+        gone = empty if nulls is None else nulls | empty
+    return gone if gone.any() else None
 
 
 def nulled(column: pa.Array) -> tuple[pa.Array, np.ndarray | None]:

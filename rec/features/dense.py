@@ -114,5 +114,5 @@ def _finish(x: np.ndarray, rule: DenseRule) -> tuple[np.ndarray, np.ndarray | No
     if rule.default is not None:
         y = np.where(gone, rule.default, y)
         finite |= gone
-    bad = ~finite.all(axis=1)
+    bad = np.logical_not(finite.all(axis=1))
     return y, bad if bad.any() else None

@@ -114,7 +114,7 @@ def encode_id_steps(column: pa.Array, rule: IdRule) -> Encoded:
             at = np.repeat((np.cumsum(counts) - counts)[empty], len(rule.default))
             ids = np.insert(ids, at, np.tile(rule.default, int(empty.sum())))
             counts = np.where(empty, len(rule.default), counts)
-    inner_lengths = counts.astype(np.int32) if rule.multi else None
+    inner_lengths = counts.astype(np.int32) if rule.multi and counts is not None else None
     return Encoded(ids, lengths.astype(np.int32), None, inner_lengths, bad_rows, reason)
 
 

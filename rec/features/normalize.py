@@ -9,7 +9,7 @@ import numpy as np
 from rec.config.names import suggest
 from rec.features.arithmetic import Arithmetic
 
-_KEYS = {
+_KEYS: dict[str, dict[str, float | None]] = {
     "log10": {"threshold": 1e-10, "default": -10.0},
     "zscore": {"mean": None, "standard_deviation": None},
     "minmax": {"min": None, "max": None},
@@ -104,8 +104,8 @@ def _numbers(method: str, arguments: str) -> dict[str, float]:
             raise ValueError(f'"{key}={value}" is no number') from None
         if not np.isfinite(found[key]):
             raise ValueError(f'"{key}={value}" is not finite')
-    numbers = {key: found.get(key, default) for key, default in known.items()}
-    absent = [key for key, value in numbers.items() if value is None]
-    if absent:
-        raise ValueError(f"method={method} needs {absent[0]}, e.g. {absent[0]}=1")
-    return numbers
+    for key, default in known.items():
+        if key not in found and default is None:
+            raise ValueError(f"method={method} needs {key}, e.g. {key}=1")
+        found.setdefault(key, default or 0.0)
+    return found

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
+
 import numpy as np
 import pyarrow as pa
 
@@ -13,6 +16,8 @@ from rec.features.dense import DenseRule, encode_dense, encode_dense_steps
 from rec.features.ids import IdRule, encode_id_steps, encode_ids
 from rec.features.normalize import Normalizer
 from rec.protos import data_pb2, feature_pb2
+
+_Encoding = Callable[[pa.Array], Encoded]
 
 
 @FEATURES.register(feature_pb2.RawFeature)
@@ -37,16 +42,13 @@ class RawFeature(Feature):
         if normalizer is not None and not raw:
             self.notes.append("normalizer has no effect unless fg_mode is FG_NORMAL or FG_DAG")
         if config.boundaries:
-            self._encode_ids(normalizer if raw else None)
+            self._encode = self._id_encoding(normalizer, raw)
         else:
-            self._encode_dense(normalizer, raw)
+            self._encode = self._dense_encoding(normalizer, raw)
 
     def encode(self, rows: pa.RecordBatch) -> Encoded:
         """Values (or bucket ids) of the rows; see `rec.features.dense` and `rec.features.ids`."""
-        column = self.column(rows)
-        if self.table is not None:
-            return encode_id_steps(column, self._rule) if self.is_sequence else encode_ids(column, self._rule)
-        return encode_dense_steps(column, self._rule) if self.is_sequence else encode_dense(column, self._rule)
+        return self._encode(self.column(rows))
 
     def accepts(self, column: str, kind: pa.DataType) -> str | None:
         """Numbers, bool and strings of numbers; lists as deep as value_dim and steps ask for."""
@@ -75,7 +77,7 @@ class RawFeature(Feature):
         except ValueError as e:
             raise ConfigError(f'normalizer of feature "{self.name}": {e}', self.config, "normalizer") from e
 
-    def _encode_ids(self, normalizer: Normalizer | None) -> None:
+    def _id_encoding(self, normalizer: Normalizer | None, raw: bool) -> _Encoding:
         config = self.config
         bounds = np.asarray(list(config.boundaries), np.float32)
         if not np.isfinite(bounds).all() or (np.diff(bounds) <= 0).any():
@@ -92,14 +94,15 @@ class RawFeature(Feature):
                 "boundaries",
                 hint="bucket ids have a table already: remove one of them",
             )
-        bucketizer: Bucketizer = Boundaries(list(config.boundaries), normalizer)
+        bucketizer: Bucketizer = Boundaries(list(config.boundaries), normalizer if raw else None)
         self.table = self.table_spec(bucketizer.rows)
         self.width = self.table.dim
         self.multi_value_steps = self.is_sequence and self.value_dim != 1
-        default = self._default_ids(bucketizer)
+        # default_value is a raw value, whatever the columns hold.
+        default = self._default_ids(Boundaries(list(config.boundaries), normalizer))
         if self.scope.encoded:
             bucketizer = Buckets(bucketizer.rows)
-        self._rule: IdRule | DenseRule = IdRule(
+        rule = IdRule(
             bucketizer=bucketizer,
             separator=self._separator if self.value_dim != 1 else "",
             value_dim=self.value_dim,
@@ -109,6 +112,7 @@ class RawFeature(Feature):
             keep_last=self.keep_last,
             multi=self.multi_value_steps,
         )
+        return partial(encode_id_steps if self.is_sequence else encode_ids, rule=rule)
 
     def _default_ids(self, bucketizer: Bucketizer) -> np.ndarray:
         config = self.config
@@ -124,7 +128,7 @@ class RawFeature(Feature):
             raise ConfigError(f'{field} "{text}" of feature "{self.name}" {bucketizer.reason}', config, field)
         return ids
 
-    def _encode_dense(self, normalizer: Normalizer | None, raw: bool) -> None:
+    def _dense_encoding(self, normalizer: Normalizer | None, raw: bool) -> _Encoding:
         config = self.config
         if self.value_dim == 0:
             raise ConfigError(
@@ -143,7 +147,7 @@ class RawFeature(Feature):
             for name in ("embedding_dim", "embedding_name", "init_fn"):
                 if config.HasField(name):
                     self.notes.append(f"{name} has no effect: without boundaries, autodis or mlp there is no embedding")
-        self._rule = DenseRule(
+        rule = DenseRule(
             value_dim=self.value_dim,
             separator=self._separator,
             default=self._default_values(normalizer),
@@ -152,6 +156,7 @@ class RawFeature(Feature):
             length=self.sequence_length,
             keep_last=self.keep_last,
         )
+        return partial(encode_dense_steps if self.is_sequence else encode_dense, rule=rule)
 
     def _check_dense_emb(self, kind: str) -> None:
         config = self.config

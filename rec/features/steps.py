@@ -33,6 +33,7 @@ def split_steps(column: pa.Array, delim: str, *, length: int, keep_last: bool) -
     else:
         leaves = explode(column)
     values, lengths = leaves.values, leaves.lengths
+    assert lengths is not None
     if int(lengths.max(initial=0)) > length:
         first = np.cumsum(lengths) - lengths
         place = np.arange(len(values)) - np.repeat(first, lengths)

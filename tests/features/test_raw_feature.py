@@ -191,3 +191,9 @@ def test_small_batches(n):
 def test_wrong_configs_are_named(text, match):
     with pytest.raises(ConfigError, match=match):
         feature(text)
+
+
+def test_the_default_of_encoded_boundaries_is_a_raw_value():
+    text = CUT % 'normalizer: "method=zscore,mean=10,standard_deviation=10" default_value: "15"'
+    for mode in ("FG_NORMAL", "FG_NONE", "FG_BUCKETIZE"):
+        assert encode(feature(text, mode), [None], pa.float32()).values.tolist() == [2]
