@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
@@ -15,6 +15,7 @@ from rec.config.kwargs import kwargs_of
 from rec.config.registry import Registry
 from rec.modules.linear import Linear
 from rec.modules.mlp import MLP
+from rec.protos import tower_pb2
 
 if TYPE_CHECKING:
     from rec.embedding.shapes import GroupShape, GroupShapes
@@ -182,16 +183,24 @@ def refuse_shared_terms(config: Message, num_class: int, unless: str | None = No
         )
 
 
-def task_heads(config: Message, in_features: int) -> tuple[list[str], nn.ModuleList]:
-    """Names of the tasks and a tower (MLP, then logits) for each of `config.task_towers`."""
-    names = [tower.tower_name for tower in config.task_towers]
+def task_heads(
+    config: Message, task_towers: Sequence[tower_pb2.TaskTower], in_features: int
+) -> tuple[list[str], nn.ModuleList]:
+    """Names of the tasks and a tower (MLP, then logits) for each.
+
+    Args:
+        config: the model's message, the place of an error.
+        task_towers: its tasks.
+        in_features: width of what every tower reads.
+    """
+    names = [tower.tower_name for tower in task_towers]
     if not names:
         raise ConfigError(f"{config.DESCRIPTOR.name} has no task_towers", config, hint="add task_towers { ... }")
     for i, name in enumerate(names):
         if name in names[:i]:
-            raise ConfigError(f'tower_name "{name}" is used twice', config.task_towers[i], "tower_name")
+            raise ConfigError(f'tower_name "{name}" is used twice', task_towers[i], "tower_name")
     towers = nn.ModuleList()
-    for tower in config.task_towers:
+    for tower in task_towers:
         mlp = mlp_of(tower.mlp, in_features)
         towers.append(nn.Sequential(mlp, Head(mlp.out_features, num_class=tower.num_class)))
     return names, towers

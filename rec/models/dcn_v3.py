@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 import torch.nn.functional as F
@@ -43,7 +43,7 @@ class DCNV3(Model):
             )
         self.of_probs = config.average == pb.DCNV3.PROBS
         width = group.width // self.num_heads
-        shared = {
+        shared: dict[str, Any] = {
             "num_heads": self.num_heads,
             "num_class": num_class,
             "use_ln": config.use_ln,

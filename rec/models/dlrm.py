@@ -25,6 +25,8 @@ class DLRM(Model):
     taken as "sparse".
     """
 
+    pairs: Tensor
+
     def __init__(self, config: pb.DLRM, groups: GroupShapes, *, num_class: int = 1) -> None:
         super().__init__()
         sparse = main_group(groups, "sparse", config)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from google.protobuf.message import Message
 from torch import Tensor, nn
 
 from rec.config.errors import ConfigError
@@ -56,7 +55,7 @@ class FinalMLP(Model):
         return {"logits": logits.squeeze(1) if self.num_class == 1 else logits}
 
 
-def _gate(config: Message, groups: GroupShapes, width: int, field: str, context: str) -> nn.Module:
+def _gate(config: pb.FinalMLP, groups: GroupShapes, width: int, field: str, context: str) -> nn.Module:
     """The gate of one stream: of a group, or a learned constant."""
     if not context:
         return ConstantGate(width)

@@ -34,7 +34,7 @@ class MMoE(Model):
             # Without gate_mlp an empty MLP, the identity: a linear gate.
             [mlp_of(config.gate_mlp, group.width) for _ in config.task_towers],
         )
-        self.tasks, self.towers = task_heads(config, self.mixture.out_features)
+        self.tasks, self.towers = task_heads(config, config.task_towers, self.mixture.out_features)
 
     def forward(self, groups: dict[str, Tensor]) -> dict[str, Tensor]:
         """Groups to "logits_<tower>"."""

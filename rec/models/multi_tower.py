@@ -28,10 +28,9 @@ class MultiTower(Model):
             raise ConfigError("MultiTower has no towers", config, hint='add towers { input: "<group>" }')
         self.inputs = [tower.input for tower in config.towers]
         # By place and not by name: a group's name may hold what a module's may not (a dot).
-        self.towers = nn.ModuleList(
-            mlp_of(tower.mlp, flat_group(groups, tower.input, tower, "input").width) for tower in config.towers
-        )
-        self.final = mlp_of(config.final, sum(tower.out_features for tower in self.towers))
+        towers = [mlp_of(t.mlp, flat_group(groups, t.input, t, "input").width) for t in config.towers]
+        self.towers = nn.ModuleList(towers)
+        self.final = mlp_of(config.final, sum(tower.out_features for tower in towers))
         self.head = Head(self.final.out_features, num_class=num_class)
 
     def forward(self, groups: dict[str, Tensor]) -> dict[str, Tensor]:

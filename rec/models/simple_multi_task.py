@@ -21,7 +21,7 @@ class SimpleMultiTask(Model):
         super().__init__()
         group = only_group(groups, config)
         self.group = group.name
-        self.tasks, self.towers = task_heads(config, group.width)
+        self.tasks, self.towers = task_heads(config, config.task_towers, group.width)
 
     def forward(self, groups: dict[str, Tensor]) -> dict[str, Tensor]:
         """Groups to "logits_<tower>"."""

@@ -13,6 +13,10 @@ class BatchNorm(nn.BatchNorm1d):
     That row still gives gradients; the running statistics do not move.
     """
 
+    # Always tracked here.
+    running_mean: Tensor
+    running_var: Tensor
+
     def forward(self, x_BD: Tensor) -> Tensor:
         """Normalise each column.
 
