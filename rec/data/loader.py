@@ -108,6 +108,7 @@ class Loader:
         self._pool: WorkerPool | None = None
         self._started: tuple[int, int, int] | None = None  # (epoch, first batch, turn) of a start that waits for use
         self._report_damaged()
+        self._warn_of_repeated_reads()
 
     def start(self, epoch: int = 0, position: dict[str, Any] | None = None) -> None:
         """Let the workers begin to read now, so that `epoch` with the same arguments finds batches ready."""
@@ -217,6 +218,19 @@ class Loader:
         self.skipped.merge(item.skipped)
         if self._max_bad_rows and self.skipped.rows > self._max_bad_rows:
             raise DataError(f"more bad rows than max_bad_rows: {self._max_bad_rows} allows; {self.skipped}")
+
+    def _warn_of_repeated_reads(self) -> None:
+        window = self._plan.window * self._plan.batch_size
+        largest = max(self._plan.chains, key=lambda chain: chain.rows)
+        if self._workers > 1 and largest.rows > 2 * window and self._plan.rank == 0:
+            log.warning(
+                "%s has a row group (or compressed file) of %d rows, windows have %d: each of %d workers decodes all "
+                "of it; write row groups of 64 k to 128 k rows, or set num_workers: 1",
+                self.files[largest.file],
+                largest.rows,
+                window,
+                self._workers,
+            )
 
     def _report_damaged(self) -> None:
         for name, reason in self._damaged:

@@ -184,3 +184,11 @@ def test_column_types_are_inferred_only_where_nobody_says(tmp_path):
     (tmp_path / "a.csv").write_bytes(b"a,b,c,d,e\n1,1.5,x,2020-01-01,1\n")
     source = CsvSource(str(tmp_path), None, types={"e": pa.string()})
     assert [str(field.type) for field in source.schema] == ["int64", "double", "string", "string", "string"]
+
+
+@pytest.mark.parametrize("missing", [b"", b"NA", b"NULL", b"NaN", b"null"])
+def test_the_words_for_a_missing_number(make_loader, tmp_path, missing):
+    (tmp_path / "a.csv").write_bytes(b"id,label,x,note\n5,1,%s,%s\n" % (missing, missing))
+    (batch,) = make_loader(tmp_path / "a.csv", data=CSV, keep_rows=True).epoch(0)
+    assert batch.rows["x"].to_pylist() == [None]
+    assert batch.features["x.values"].tolist() == [[0.0]]

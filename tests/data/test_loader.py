@@ -218,3 +218,12 @@ def test_masking_hides_a_share_of_rows_and_repeats(make_loader, folder):
     rest = values(0, first[6].position)
     assert [b.features["m.values"].tolist() for b in rest] == [b.features["m.values"].tolist() for b in first[7:]]
     assert all(b.features["id.values"].tolist() == numbers([b]) for b in first)
+
+
+def test_row_groups_too_large_for_several_workers_are_told(make_loader, tmp_path, caplog):
+    folder = write(tmp_path / "d", [400], group=400)
+    make_loader(folder, num_workers=1)
+    make_loader(folder, num_workers=2, data="shuffle_buffer_size: 50", shuffle=True)
+    assert caplog.text == ""
+    make_loader(folder, num_workers=2)
+    assert "row group (or compressed file) of 400 rows, windows have 128: each of 2 workers decodes all" in caplog.text
