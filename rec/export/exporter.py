@@ -7,7 +7,7 @@ import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pyarrow as pa
 import torch
@@ -90,7 +90,7 @@ class Exporter:
         Raises:
             ExportError: when the reloaded model differs from the trained one.
         """
-        tables = network.embedding.export_weights()
+        tables = cast(Any, network.embedding).export_weights()
         if world_size() > 1 and torch.distributed.get_rank() > 0:
             return None
         started = time.monotonic()
@@ -158,7 +158,7 @@ class Exporter:
     def _samples(self, encoder: Encoder, rows: pa.RecordBatch | None) -> dict[str, pa.RecordBatch]:
         """Raw rows to check with: many, one, and with everything missing."""
         names = encoder.request_schema().names
-        samples = {}
+        samples: dict[str, pa.RecordBatch] = {}
         if rows is not None and rows.num_rows:
             data = rows.select(names).slice(0, CHECK_ROWS)
             samples |= {f"{data.num_rows} rows of data": data, "1 row of data": data.slice(0, 1)}
@@ -211,7 +211,7 @@ class _Eager:
 
     def __init__(self, module: ServingModule) -> None:
         self.module = module
-        self.device = next(module.network.model.parameters(), torch.empty(0)).device
+        self.device = next(module.network.parameters(), torch.empty(0)).device
 
     def __call__(self, features: Features) -> Scores:
         training = self.module.network.training

@@ -36,7 +36,7 @@ def plain_network(
             table = table.clone(memory_format=torch.contiguous_format)  # a view would be saved with all it views
         setattr(embedding.tables, name, nn.Parameter(table, requires_grad=False))
     # All but the tables is plain already.
-    embedding.dense = copy.deepcopy(network.embedding.dense).to("cpu", torch.float32)
-    embedding.encoders = copy.deepcopy(network.embedding.encoders).to("cpu", torch.float32)
+    for part in ("dense", "encoders"):
+        setattr(embedding, part, copy.deepcopy(getattr(network.embedding, part)).to("cpu", torch.float32))
     model = copy.deepcopy(network.model).to("cpu", torch.float32)
     return Network(embedding, model).eval()

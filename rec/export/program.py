@@ -7,6 +7,7 @@ from pathlib import Path
 
 import torch
 from torch import Tensor, nn
+from torch.fx.experimental import _config
 
 log = logging.getLogger(__name__)
 
@@ -21,7 +22,7 @@ def export_program(module: nn.Module, features: dict[str, Tensor]) -> torch.expo
     # Every first dimension is free; widths of dense features are fixed.
     free = {name: {0: torch.export.Dim.DYNAMIC} for name in features}
     # Without it, 0 and 1 are taken for special sizes and the program refuses them.
-    with torch.fx.experimental._config.patch(backed_size_oblivious=True), torch.no_grad():
+    with _config.patch(backed_size_oblivious=True), torch.no_grad():  # type: ignore[attr-defined]
         return torch.export.export(module.eval(), (features,), dynamic_shapes=(free,), strict=False)
 
 

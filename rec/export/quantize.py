@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -25,7 +26,7 @@ def quantized(graph: fx.GraphModule, data_type: str) -> fx.GraphModule:
     rewritten = fx.GraphModule(graph, copy.deepcopy(graph.graph))
     for node in list(rewritten.graph.nodes):
         if node.op == "get_attr" and node.users and all(_is_look_up(user, node) for user in node.users):
-            table = _attribute(rewritten, node.target)
+            table = _attribute(rewritten, str(node.target))
             if table.dtype == torch.float32 and (data_type == "FP16" or table.shape[1] > 2):
                 _replace(rewritten, node, table.detach(), data_type)
     rewritten.delete_all_unused_submodules()
@@ -45,7 +46,7 @@ def to_int8(table_RD: Tensor) -> tuple[Tensor, Tensor]:
 
 def _replace(module: fx.GraphModule, node: fx.Node, table: Tensor, data_type: str) -> None:
     """Store a table smaller, and widen the rows that each look-up reads."""
-    name = "table_" + node.target.replace(".", "_")
+    name = "table_" + str(node.target).replace(".", "_")
     graph = module.graph
     if data_type == "FP16":
         if table.abs().max() > torch.finfo(torch.float16).max:
@@ -61,9 +62,9 @@ def _replace(module: fx.GraphModule, node: fx.Node, table: Tensor, data_type: st
             rows = graph.call_function(torch.index_select, (graph.get_attr(name), 0, ids))
             rows = graph.call_method("float", (rows,))
             if data_type == "INT8":
-                scales = graph.call_function(torch.index_select, (graph.get_attr(f"{name}_scales"), 0, ids))
-                scale = graph.call_method("narrow", (scales, 1, 0, 1))
-                low = graph.call_method("narrow", (scales, 1, 1, 1))
+                pairs = graph.call_function(torch.index_select, (graph.get_attr(f"{name}_scales"), 0, ids))
+                scale = graph.call_method("narrow", (pairs, 1, 0, 1))
+                low = graph.call_method("narrow", (pairs, 1, 1, 1))
                 rows = graph.call_function(torch.addcmul, (low, rows, scale))
             if user.target is F.embedding_bag:
                 # The rows that were read are the table now, and each is its own id.
@@ -80,7 +81,7 @@ def _is_look_up(user: fx.Node, table: fx.Node) -> bool:
 
 
 def _attribute(module: fx.GraphModule, target: str) -> Tensor:
-    value = module
+    value: Any = module
     for part in target.split("."):
         value = getattr(value, part)
     return value

@@ -53,5 +53,5 @@ def build_custom(config: Custom, *, num_class: int) -> Loss:
             "class_path",
             hint="name a function or a class with __call__(logits, labels)",
         )
-    kind = getattr(target, "kind", "multiclass" if num_class > 1 else "binary")
+    kind: Kind = getattr(target, "kind", "multiclass" if num_class > 1 else "binary")
     return CustomLoss(made, config, kind=kind)

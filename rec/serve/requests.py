@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, TypeAlias
 
 import pyarrow as pa
 
 from rec.config.errors import DataError
 from rec.config.names import suggest
 
-Rows = pa.RecordBatch | pa.Table | Sequence[Mapping[str, Any]]
+Rows: TypeAlias = pa.RecordBatch | pa.Table | Sequence[Mapping[str, Any]]
 
 
 def to_batches(
