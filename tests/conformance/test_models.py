@@ -175,3 +175,18 @@ def test_bfloat16_stays_close_to_float32(case: Case) -> None:
         assert torch.isfinite(half[name]).all()
         # bf16 has 8 bits: a few thousandths of each product, of logits of order 1.
         torch.testing.assert_close(half[name].float(), full[name], rtol=0.05, atol=0.02)
+
+
+# Between them all that torch.export could trip over: norms, Dice, jagged steps, buffers, heads, experts.
+@pytest.mark.parametrize("name", ["multi_tower_norms", "multi_tower_din", "dlrm", "dcn_v3_heads", "mmoe"])
+def test_torch_export_equals_eager_at_another_batch_size(name: str) -> None:
+    (case,) = (case for case in CASES if case.name == name)
+    model, inputs = case.build().eval(), case.inputs(ROWS)
+    rows, steps = torch.export.Dim("rows"), torch.export.Dim("steps")
+    dims = {key: {0: steps if key.endswith(".sequence") else rows} for key in inputs}
+    with torch.no_grad():
+        program = torch.export.export(model, (inputs,), dynamic_shapes=(dims,), strict=False)
+    other = case.inputs(ROWS + 4, seed=4)
+    eager = model(other)
+    for output, value in program.module()(other).items():
+        assert torch.equal(value, eager[output]), output
