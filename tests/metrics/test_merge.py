@@ -10,11 +10,9 @@ from pathlib import Path
 
 import pytest
 
-HERE = Path(__file__).parent
-sys.path.insert(0, str(HERE))
-import two_ranks  # noqa: E402
+from tests.metrics import two_ranks
 
-sys.path.pop(0)
+HERE = Path(__file__).parent
 
 
 @pytest.mark.parametrize("split", ["half", "idle"])
