@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from rec.tasks import Evaluation
-from rec.train import ranks
+from rec.train import ranks, state
 from rec.train.prefetch import to_device
 
 if TYPE_CHECKING:
@@ -47,7 +47,7 @@ def evaluate(
     evaluation = Evaluation(tasks)
     was_training = network.training
     network.eval()
-    ranks.average(list(network.model.buffers()))
+    ranks.average(state.buffers(network))
     try:
         with torch.no_grad(), weights or nullcontext():
             for i, batch in enumerate(to_device(islice(batches, num_steps or None), device), 1):

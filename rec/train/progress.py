@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import sys
 import time
@@ -32,9 +33,13 @@ class Progress:
         self._since = time.perf_counter()
         self._since_step = start_step
         self._bar: Any = None
+        self._stack = contextlib.ExitStack()
         if show and sys.stderr.isatty():
             from tqdm import tqdm
+            from tqdm.contrib.logging import logging_redirect_tqdm
 
+            # log lines of saving and evaluating go above the bar instead of through it
+            self._stack.enter_context(logging_redirect_tqdm())
             self._bar = tqdm(total=total_steps, initial=start_step, unit="step", dynamic_ncols=True, smoothing=0.1)
 
     def advance(self, rows: int) -> None:
@@ -71,6 +76,7 @@ class Progress:
         if self._bar is not None:
             self._bar.close()
             self._bar = None
+        self._stack.close()
 
     def _place(self, epoch: int) -> str:
         step = f"step {self.steps}" + (f"/{self.total_steps}" if self.total_steps else "")

@@ -63,19 +63,20 @@ class Run:
         """Whole epochs, and the one that it is in."""
         return self.epoch + (self.position is not None)
 
-    def advance(self, loss: Tensor, position: dict[str, Any], *, ended: bool) -> None:
+    def advance(self, loss: Tensor | None, position: dict[str, Any], *, ended: bool) -> None:
         """Count a step.
 
         Args:
-            loss: this rank's share of it.
+            loss: this rank's share of it; None for a step that was left out (FP16 overflow).
             position: of the reader after its last batch.
             ended: whether it was the epoch's last.
         """
         if self.position is None:
             self._loss.zero_()
             self._loss_steps = 0
-        self._loss += loss
-        self._loss_steps += 1
+        if loss is not None:
+            self._loss += loss
+            self._loss_steps += 1
         self.step += 1
         self.position = position
         if ended:

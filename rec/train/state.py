@@ -51,6 +51,12 @@ def _dense_of(embedding: nn.Module) -> Mapping[str, Tensor]:
     return found
 
 
+def buffers(network: Network) -> list[Tensor]:
+    """Running statistics and the like, which each process has from its own rows."""
+    parts = [part for name, part in network.embedding.named_children() if name != "tables"]
+    return [buffer for part in [*parts, network.model] for buffer in part.buffers()]
+
+
 def table_tensors(network: Network) -> dict[str, Any]:
     """Tables, and the state of their optimizers where they have some; plain, or sharded over processes."""
     embedding = network.embedding

@@ -192,7 +192,7 @@ class Trainer:
             self.train_metrics.update(predictions, batch)
         self.train_metrics.step()
         epoch = self.run.epoch
-        self.run.advance(result.loss, batches[-1].position, ended=ended)
+        self.run.advance(None if result.skipped else result.loss, batches[-1].position, ended=ended)
         progress.advance(sum(b.size for b in batches if not b.filler) * ranks.world())
         every = self.train_config.log_step_count_steps
         if every and self.step % every == 0:
@@ -328,7 +328,7 @@ class Trainer:
 
     def _save(self, *, evaluate: bool) -> None:
         self._mean_loss()  # never save what is not finite
-        ranks.average(list(self.network.model.buffers()))
+        ranks.average(state.buffers(self.network))
         best = self.best_step()
         self.checkpointer.save(
             self.step,

@@ -258,6 +258,14 @@ def trainer_of(net, path, extra):
     return Trainer(net, tasks(cfg), cfg, model_dir=path, train_loader=ToyLoader())
 
 
+def test_an_fp16_overflow_is_left_out_of_the_loss(tmp_path):
+    text = 'train_config { mixed_precision: "FP16" grad_scaler { init_scale: 1e7 } }'
+    t = trainer(tmp_path, text)
+    t.train()
+    assert t.step_fn.scaler.scale < 1e7
+    assert 0.2 < t.history.records[-1].train["loss"] < 1.0
+
+
 def test_tensorboard_and_profile_are_written(tmp_path):
     text = """train_config { use_tensorboard: true is_profiling: true
       tensorboard_summaries: ["parameter", "gradient_norm", "global_gradient_norm"] }"""
