@@ -21,7 +21,8 @@ from rec.data.worker import WorkerError
 _BOOT = "import json, sys; sys.path[:] = json.loads(sys.argv.pop()); from rec.data.worker import main; main()"
 # Of shared memory per worker; what a window needs beyond it waits in the worker.
 _MOST_BYTES = 96 << 20
-_STOP_SECONDS = 5
+# Until a worker that has closed its socket has ended.
+_DEATH_SECONDS = 5
 
 
 class WorkerPool:
@@ -120,7 +121,7 @@ class _Worker:
 
     def _death(self) -> WorkerError:
         try:
-            code = self._process.wait(_STOP_SECONDS)
+            code = self._process.wait(_DEATH_SECONDS)
         except subprocess.TimeoutExpired:
             return WorkerError(f"reader worker {self._index} (pid {self._process.pid}) closed its connection")
         if code >= 0:
@@ -133,14 +134,9 @@ class _Worker:
 
 
 def _stop(process: subprocess.Popen[bytes], conn: Connection, slots: dict[int, SlotReader]) -> None:
-    """A closed socket tells the worker to end; it is not waited for longer than it deserves."""
+    """A worker holds nothing that it would have to put in order, so it need not be asked."""
     conn.close()
     for slot in slots.values():
         slot.close()
-    try:
-        # It may be in the middle of a window, whose result nobody wants.
-        process.terminate()
-        process.wait(_STOP_SECONDS)
-    except subprocess.TimeoutExpired:
-        process.kill()
-        process.wait()
+    process.kill()
+    process.wait()

@@ -131,8 +131,9 @@ def _portable(err: Exception) -> Exception:
 def main(argv: list[str] | None = None) -> None:
     """Entry of the process: the number of the socket's descriptor is its only argument."""
     args: list[Any] = sys.argv[1:] if argv is None else argv
-    # Ctrl-C goes to the whole group; the parent decides when we end.
+    # These may go to the whole group. The parent may want to save first; we end when it does.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
     import pyarrow as pa
 
     pa.set_cpu_count(1)

@@ -61,6 +61,16 @@ def test_a_worker_killed_before_the_epoch_is_an_error(make_loader, folder):
         list(loader.epoch(1))
 
 
+def test_signals_to_the_whole_group_do_not_stop_workers(make_loader, folder):
+    loader = make_loader(folder, num_workers=2, batch_size=16)
+    batches = loader.epoch(0)
+    got = numbers([next(batches)])
+    for pid in pids(loader):
+        os.kill(pid, signal.SIGTERM)
+        os.kill(pid, signal.SIGINT)
+    assert got + numbers(batches) == list(range(5000))
+
+
 def test_close_ends_the_workers_and_the_loader_can_be_used_again(make_loader, folder):
     loader = make_loader(folder, num_workers=2, batch_size=16)
     next(loader.epoch(0))
