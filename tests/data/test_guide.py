@@ -15,7 +15,10 @@ PAGE = (ROOT / "docs/guide/data.md").read_text()
 CONFIG = """
 train_input_path: "train" eval_input_path: "train" model_dir: "out"
 data_config { dataset_type: ParquetDataset fg_mode: FG_NORMAL label_fields: "label" }
-train_config { num_epochs: 1 sparse_optimizer { adagrad_optimizer { lr: 0.1 } } dense_optimizer { adam_optimizer { lr: 0.1 } } }
+train_config {
+  num_epochs: 1
+  sparse_optimizer { adagrad_optimizer { lr: 0.1 } }
+  dense_optimizer { adam_optimizer { lr: 0.1 } } }
 feature_configs { id_feature { feature_name: "id" expression: "item:id" num_buckets: 1000 embedding_dim: 4 } }
 model_config {
   feature_groups { group_name: "deep" feature_names: "id" group_type: DEEP }
