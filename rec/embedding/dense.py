@@ -45,6 +45,7 @@ class AutoDis(nn.Module):
 
         Args:
             values_B1: normalised values, [B, 1].
+
         Returns:
             [B, D]
         """

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -14,33 +14,16 @@ from torch import Tensor, nn
 
 from rec.config.errors import ConfigError
 from rec.config.registry import oneof
+from rec.embedding.columns import Piece, write_recipes
 from rec.embedding.init import init_rows_, parse_init
-from rec.embedding.inputs import divides, ids_of, ids_per_row, pooled, weights_of
+from rec.embedding.inputs import ids_of, ids_per_row, pooled, weights_of
 from rec.embedding.lazy import LazyTables
 from rec.embedding.names import attribute_names
-from rec.embedding.plan import ROW, Lookup, Plan, Use
+from rec.embedding.parts import Part, collection, parts_of
+from rec.embedding.plan import Plan, Use
 from rec.embedding.rules import RULES, SparseRule
 from rec.embedding.sharding import Placement, padded, place, process_group, shard_rows, sharded_tensor
 from rec.features.base import TableSpec
-
-
-@dataclass
-class Part:
-    """Tables that share a TorchRec collection.
-
-    Attributes:
-        tables: their names.
-        lookups: what is looked up in them.
-        frozen: whether they are not trained.
-        weighted: whether ids carry weights (pooled collections).
-        module: the sharded collection.
-    """
-
-    tables: list[str]
-    lookups: list[Lookup]
-    frozen: bool
-    weighted: bool = False
-    module: Any = None
 
 
 @dataclass
@@ -96,14 +79,14 @@ class FusedTables(nn.Module):
         self._local: dict[str, LocalTable] = {}
         self._bags: list[Part] = []
         self._sequences: list[Part] = []
-        self._recipes: list[list[_Piece]] | None = None
+        self._recipes: list[list[Piece]] | None = None
         self._widths: list[list[int]] = []
         if not plan.tables:
             return
         group = process_group()
         self.world = dist.get_world_size(group)
         self.placements = place(plan.tables, self.world)
-        bags, sequences = _parts(plan)
+        bags, sequences = parts_of(plan)
         # torchrec fills tables from the global generator; we fill them again, from generators of their own.
         with torch.random.fork_rng(devices=[]):
             self._bags = [self._build(part, group, is_bag=True) for part in bags]
@@ -134,8 +117,8 @@ class FusedTables(nn.Module):
             with torch.set_grad_enabled(torch.is_grad_enabled() and not part.frozen):
                 answers.append(self._look_up_bags(part, features))
         if self._recipes is None:
-            self._recipes = self._write_recipes(answers)
-            self._widths = _cut(self._recipes, [sum(answer.length_per_key()) for answer in answers])
+            layouts = [list(zip(answer.keys(), answer.length_per_key(), strict=True)) for answer in answers]
+            self._recipes, self._widths = write_recipes(self.plan, self._bags, layouts)
         # One split: the backward of slices would fill a matrix of zeros for each.
         columns = [
             answer.values().split(widths, dim=1) if len(widths) > 1 else (answer.values(),)
@@ -158,7 +141,9 @@ class FusedTables(nn.Module):
         if part.weighted:
             weights = torch.cat(
                 [
-                    weights_of(k, features, n) if k.weighted else torch.ones(ids_of(k, features).shape[0], device=n.device)
+                    weights_of(k, features, n)
+                    if k.weighted
+                    else torch.ones(ids_of(k, features).shape[0], device=n.device)
                     for k, n in zip(part.lookups, lengths, strict=True)
                 ]
             )
@@ -186,38 +171,6 @@ class FusedTables(nn.Module):
                 use = Use(lookup.table, lookup.feature, mode)
                 found[use] = pooled(rows, lookup, features, mode=mode)
 
-    def _write_recipes(self, answers: list[Any]) -> list[list[_Piece]]:
-        """Where the columns of each block are, neighbours in one slice.
-
-        Columns are found by key: their order in a KeyedTensor is that of the sharding.
-        """
-        places: dict[tuple[str, str], tuple[int, int, Lookup]] = {}
-        for number, (part, answer) in enumerate(zip(self._bags, answers, strict=True)):
-            by_key = {lookup.key: lookup for lookup in part.lookups}
-            start = 0
-            for key, width in zip(answer.keys(), answer.length_per_key(), strict=True):
-                lookup = by_key[key]
-                places[lookup.table, lookup.feature] = (number, start, lookup)
-                start += width
-        recipes = []
-        for uses in self.plan.blocks:
-            recipe: list[_Piece] = []
-            for use in uses:
-                if (use.table, use.feature) not in places:
-                    recipe.append(_Piece(use=use))
-                    continue
-                number, start, lookup = places[use.table, use.feature]
-                dim = self.plan.tables[use.table].dim
-                last = recipe[-1] if recipe else None
-                divide = lookup if divides(lookup) else None
-                # Padding ends a slice by itself: the next one does not start where it stops.
-                if last and last.part == number and last.stop == start and not divide and not last.divide:
-                    recipe[-1] = _Piece(part=number, start=last.start, stop=start + dim)
-                else:
-                    recipe.append(_Piece(part=number, start=start, stop=start + dim, divide=divide))
-            recipes.append(recipe)
-        return recipes
-
     def _build(self, part: Part, group: dist.ProcessGroup, *, is_bag: bool) -> Part:
         """Build the sharded collection of a part, on the meta device first: one allocation."""
         from torchrec.distributed.comm_ops import set_gradient_division
@@ -231,7 +184,7 @@ class FusedTables(nn.Module):
         # Losses are divided by the global denominator, so the gradients of all processes are summed.
         set_gradient_division(False)
         kernel, use_lazy = self._kernel(part)
-        module = _collection(part, self.plan, is_bag=is_bag)
+        module = collection(part, self.plan, is_bag=is_bag)
         sharder_type = EmbeddingBagCollectionSharder if is_bag else EmbeddingCollectionSharder
         sharder: Any = sharder_type(fused_params=kernel)
         plan = construct_module_sharding_plan(
@@ -254,15 +207,13 @@ class FusedTables(nn.Module):
         return part
 
     def _kernel(self, part: Part) -> tuple[dict[str, Any], bool]:
-        """fbgemm's arguments for a part, and whether its update is ours."""
+        """Fbgemm's arguments for a part, and whether its update is ours."""
         from fbgemm_gpu.split_embedding_configs import EmbOptimType
         from fbgemm_gpu.split_table_batched_embeddings_ops_common import BoundsCheckMode
 
         on_cpu = self.device.type == "cpu"
         # On a CPU the look-up itself raises for an id out of range; on a GPU that must be asked for.
-        arguments: dict[str, Any] = {
-            "bounds_check_mode": BoundsCheckMode.NONE if on_cpu else BoundsCheckMode.FATAL
-        }
+        arguments: dict[str, Any] = {"bounds_check_mode": BoundsCheckMode.NONE if on_cpu else BoundsCheckMode.FATAL}
         if part.frozen or self.rule is None:
             return {**arguments, "optimizer": EmbOptimType.EXACT_SGD, "learning_rate": 0.0}, False
         kernels = [
@@ -370,7 +321,8 @@ class FusedTables(nn.Module):
             if rows == 0:
                 continue
             if owner == rank == 0:
-                assert table is not None and mine is not None
+                assert table is not None
+                assert mine is not None
                 table[first : first + rows] = mine
             elif rank == 0:
                 assert table is not None
@@ -394,107 +346,5 @@ class FusedTables(nn.Module):
         return sharded_tensor(values, shape=shape, shards=self._shards(spec), device=self.device.type)
 
 
-@dataclass
-class _Piece:
-    """Columns of a block: some of a KeyedTensor's values, or the answer to a use.
-
-    Attributes:
-        part: number of the KeyedTensor.
-        start, stop: columns [start, stop).
-        first, last: which of the parts that these columns are split into, [first, last).
-        divide: the look-up whose mean this is, to be divided by the number of its ids.
-        use: the use, when the columns are no part of a KeyedTensor.
-    """
-
-    part: int = -1
-    start: int = 0
-    stop: int = 0
-    first: int = 0
-    last: int = 0
-    divide: Lookup | None = None
-    use: Use | None = None
-
-    def take(
-        self, columns: list[tuple[Tensor, ...]], found: dict[Use, Tensor], features: dict[str, Tensor]
-    ) -> Sequence[Tensor]:
-        """The columns, from left to right."""
-        if self.use is not None:
-            return (found[self.use],)
-        taken = columns[self.part][self.first : self.last]
-        if self.divide is None:
-            return taken
-        ids = ids_per_row(self.divide, features).clamp(min=1).unsqueeze(1)
-        return [values / ids for values in taken]
-
-
-def _cut(recipes: list[list[_Piece]], widths: list[int]) -> list[list[int]]:
-    """How to split each KeyedTensor so that every piece is some neighbouring parts; tells the pieces which.
-
-    Args:
-        recipes: the pieces of all blocks.
-        widths: columns of each KeyedTensor.
-    Returns:
-        widths of the parts of each
-    """
-    pieces = [piece for recipe in recipes for piece in recipe if piece.use is None]
-    sizes = []
-    for number, width in enumerate(widths):
-        own = [piece for piece in pieces if piece.part == number]
-        cuts = sorted({0, width, *(p.start for p in own), *(p.stop for p in own)})
-        for piece in own:
-            piece.first, piece.last = cuts.index(piece.start), cuts.index(piece.stop)
-        sizes.append([b - a for a, b in zip(cuts, cuts[1:], strict=False)])
-    return sizes
-
-
 def _is_not_about_tracing(record: logging.LogRecord) -> bool:
     return "is_fx_tracing" not in record.getMessage()
-
-
-def _parts(plan: Plan) -> tuple[list[Part], list[Part]]:
-    """Tables by the collection that can hold them together: pooled ones, and others by width."""
-    lookups: dict[str, list[Lookup]] = {name: [] for name in plan.tables}
-    for lookup in plan.lookups.values():
-        lookups[lookup.table].append(lookup)
-    bags: dict[tuple[bool, bool], list[str]] = {}
-    sequences: dict[tuple[bool, int], list[str]] = {}
-    for name, spec in plan.tables.items():
-        frozen = not spec.trainable
-        if all(k.modes == {ROW} for k in lookups[name]):
-            bags.setdefault((frozen, any(k.weighted for k in lookups[name])), []).append(name)
-        else:
-            sequences.setdefault((frozen, padded(spec.dim)), []).append(name)
-
-    def part(names: list[str], frozen: bool, weighted: bool = False) -> Part:
-        # Tables of one width as neighbours: our update then sees them as one matrix. Stable, so that groups
-        # in the order of the features stay slices.
-        names = sorted(names, key=lambda n: -plan.tables[n].dim)
-        return Part(names, [k for n in names for k in lookups[n]], frozen, weighted)
-
-    return (
-        [part(names, frozen, weighted) for (frozen, weighted), names in bags.items()],
-        [part(names, frozen) for (frozen, _), names in sequences.items()],
-    )
-
-
-def _collection(part: Part, plan: Plan, *, is_bag: bool) -> Any:
-    """An unsharded collection on the meta device."""
-    from torchrec.modules.embedding_configs import DataType, EmbeddingBagConfig, EmbeddingConfig, PoolingType
-    from torchrec.modules.embedding_modules import EmbeddingBagCollection, EmbeddingCollection
-
-    meta = torch.device("meta")
-    settings = [
-        {
-            "name": name,
-            "num_embeddings": plan.tables[name].rows,
-            "embedding_dim": padded(plan.tables[name].dim),
-            "data_type": DataType.FP16 if plan.tables[name].data_type == "FP16" else DataType.FP32,
-            "feature_names": [lookup.key for lookup in part.lookups if lookup.table == name],
-        }
-        for name in part.tables
-    ]
-    if is_bag:
-        # Sums: a mean is divided afterwards, so that sums and means share a kernel.
-        tables = [EmbeddingBagConfig(**setting, pooling=PoolingType.SUM) for setting in settings]
-        return EmbeddingBagCollection(tables=tables, is_weighted=part.weighted, device=meta)
-    return EmbeddingCollection(tables=[EmbeddingConfig(**setting) for setting in settings], device=meta)

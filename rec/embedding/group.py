@@ -118,6 +118,7 @@ class EmbeddingGroup(nn.Module):
 
         Args:
             features: flat tensors: `<feature>.values`, `.lengths`, `.weights`, `.inner_lengths`.
+
         Returns:
             `<group>` [B, width] for DEEP and WIDE; for sequence groups `<group>.query` [B, Dq] (when it has
             members), `<group>.sequence` jagged [sum L, Ds] and `<group>.lengths` [B].

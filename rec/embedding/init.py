@@ -80,9 +80,7 @@ def _kaiming_uniform(a: float = 0.0, mode: str = "fan_in", nonlinearity: str = "
 
 
 def _kaiming_normal(a: float = 0.0, mode: str = "fan_in", nonlinearity: str = "leaky_relu") -> Fill:
-    return lambda x, rows, dim, g: _do(
-        x.normal_(0.0, _kaiming_std(a, mode, nonlinearity, rows, dim), generator=g)
-    )
+    return lambda x, rows, dim, g: _do(x.normal_(0.0, _kaiming_std(a, mode, nonlinearity, rows, dim), generator=g))
 
 
 def _do(_: Tensor) -> None:
@@ -109,6 +107,7 @@ def parse_init(text: str) -> Init:
     Args:
         text: function of torch.nn.init and its keyword arguments, "nn.init.uniform_,a=-0.01,b=0.01";
             "" is `DEFAULT_INIT`.
+
     Raises:
         ValueError: what is not understood, and what would be.
     """

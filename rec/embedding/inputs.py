@@ -46,6 +46,7 @@ def pooled(rows_ND: Tensor, lookup: Lookup, features: dict[str, Tensor], *, mode
         lookup: what they are of.
         features: the batch.
         mode: ROW pools all ids of a row, STEP all ids of a step.
+
     Returns:
         [B, D] or [sum L, D]
     """

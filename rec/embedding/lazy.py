@@ -96,6 +96,7 @@ class LazyTables(nn.Module):
             indices: ids, feature by feature, int64 [N].
             offsets: where the ids of each (feature, row) start, int64 [T B + 1].
             per_sample_weights: [N], when pooled.
+
         Returns:
             [B, sum D] when pooled, else [N, D]
         """
@@ -199,6 +200,7 @@ def coalesce(
         values: gradients, [M, D].
         source_N: which of `values` an id gets; None is the id's own place.
         weights_N: factor of each id, None for 1.
+
     Returns:
         the different rows in ascending order, [U], and their gradients, fp32 [U, D]
     """

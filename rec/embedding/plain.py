@@ -61,7 +61,5 @@ class PlainTables(nn.Module):
         lengths = ids_per_row(lookup, features)
         weights = weights_of(lookup, features, lengths) if lookup.weighted else None
         # norm_type as a float: scripts of FX graphs refuse the integer that is its default.
-        total = F.embedding_bag(
-            ids, table, starts_of(lengths), norm_type=2.0, mode="sum", per_sample_weights=weights
-        )
+        total = F.embedding_bag(ids, table, starts_of(lengths), norm_type=2.0, mode="sum", per_sample_weights=weights)
         return total / lengths.clamp(min=1).unsqueeze(1) if divides(lookup) else total

@@ -178,9 +178,7 @@ class Plan:
         members = [self._feature(group, i) for i in range(len(group.feature_names))]
         if not members and not group.sequence_groups:
             raise ConfigError(f'group "{group.group_name}" has no features', group, hint="list its feature_names")
-        widths = [
-            (f.name, self._wide_dim if wide else self._width(f)) for f in members
-        ]
+        widths = [(f.name, self._wide_dim if wide else self._width(f)) for f in members]
         parts = self._parts(members, group, group.embedding_name_suffix, mode=ROW, wide=wide)
         nested, encoders = self._nested(group)
         shape = GroupShape(name=group.group_name, type=kind, features=tuple(widths))
@@ -196,7 +194,8 @@ class Plan:
             if not name:
                 if len(group.sequence_groups) > 1:
                     raise ConfigError(
-                        f'a sequence group in "{group.group_name}" has no group_name', inner,
+                        f'a sequence group in "{group.group_name}" has no group_name',
+                        inner,
                         hint="with several sequence groups each needs a group_name",
                     )
                 name = group.group_name
@@ -224,7 +223,8 @@ class Plan:
             name = inner.group_name or group.group_name
             if name in unread:
                 raise ConfigError(
-                    f'no sequence encoder reads sequence group "{name}"', inner,
+                    f'no sequence encoder reads sequence group "{name}"',
+                    inner,
                     hint=f'add sequence_encoders {{ pooling_encoder {{ input: "{name}" }} }}',
                 )
         return tuple(plans.values()), tuple(encoders)
@@ -235,7 +235,9 @@ class Plan:
         steps = [f for f in members if f.is_sequence]
         if not steps:
             raise ConfigError(
-                f'sequence group "{name}" has no sequence feature', group, "feature_names",
+                f'sequence group "{name}" has no sequence feature',
+                group,
+                "feature_names",
                 hint="add one, or make it a DEEP group",
             )
         shape_query = tuple((f.name, self._width(f)) for f in query)
@@ -269,7 +271,10 @@ class Plan:
             )
         if name in group.feature_names[:index]:
             raise ConfigError(
-                f'group "{group.group_name}" has feature "{name}" twice', group, "feature_names", index=index,
+                f'group "{group.group_name}" has feature "{name}" twice',
+                group,
+                "feature_names",
+                index=index,
                 hint="remove one",
             )
         return self.features[name]

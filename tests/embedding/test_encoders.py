@@ -11,9 +11,7 @@ from rec.embedding import ENCODERS, EmbeddingGroup, GroupShape, SequenceEncoder
 from rec.protos import seq_encoder_pb2 as pb
 from tests.embedding.helpers import batch, build
 
-SHAPE = GroupShape(
-    "h", "SEQUENCE", (("q", 2), ("s", 2)), query=(("q", 2),), sequence=(("s", 2),), max_length=9
-)
+SHAPE = GroupShape("h", "SEQUENCE", (("q", 2), ("s", 2)), query=(("q", 2),), sequence=(("s", 2),), max_length=9)
 STEPS = torch.tensor([[1.0, 2.0], [3.0, 4.0], [5.0, 6.0], [7.0, 8.0]])
 LENGTHS = torch.tensor([3, 0, 1], dtype=torch.int32)
 QUERY = torch.zeros(3, 2)

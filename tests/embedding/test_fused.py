@@ -171,7 +171,11 @@ def test_any_width_trains_alike(text, dim):
 
 @pytest.mark.parametrize("text", [ADAGRAD, "adam_optimizer { lr: 0.1 }"])
 def test_clipping_clips_each_output_element(text):
-    features, a = fused(ONE.format(rows=3, dim=4, more=""), G, optim=text.replace("0.1", "0.1 gradient_clipping: true max_gradient: 0.5"))
+    features, a = fused(
+        ONE.format(rows=3, dim=4, more=""),
+        G,
+        optim=text.replace("0.1", "0.1 gradient_clipping: true max_gradient: 0.5"),
+    )
     _, b = fused(ONE.format(rows=3, dim=4, more=""), G, optim=text)
     data = {"a.values": torch.tensor([0, 0, 1]), "a.lengths": torch.ones(3, dtype=torch.int32)}
     grad = torch.tensor([[9.0, -9, 0.1, 0], [0.2, 0.3, -7, 0], [1, 2, 3, 4]])
@@ -185,7 +189,9 @@ def test_clipping_clips_each_output_element(text):
 def test_frozen_tables_do_not_move(text):
     """Trap 2, for a table so small that TorchRec's planner would make it data_parallel; and for a sequence."""
     frozen = FEATURES.replace('embedding_name: "item"', 'embedding_name: "item" trainable: false')
-    frozen = frozen.replace('"flag" num_buckets: 2 embedding_dim: 8', '"flag" num_buckets: 2 embedding_dim: 8 trainable: false')
+    frozen = frozen.replace(
+        '"flag" num_buckets: 2 embedding_dim: 8', '"flag" num_buckets: 2 embedding_dim: 8 trainable: false'
+    )
     features, a = fused(frozen, optim=text)
     before = {name: w.clone() for name, w in a.export_weights().items()}
     for i in range(3):

@@ -44,6 +44,7 @@ class SequenceEncoder(nn.Module):
             query_BQ: members of the group that are no sequences, [B, Dq]; Dq may be 0.
             steps_ND: jagged steps of all rows, [sum L, D].
             lengths_B: steps of each row, [B].
+
         Returns:
             [B, output_width]
         """

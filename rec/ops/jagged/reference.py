@@ -17,6 +17,7 @@ def row_of_each(lengths_B: Tensor, values_N: Tensor) -> Tensor:
     Args:
         lengths_B: values per row, integer [B].
         values_N: anything with N rows; only its size is read.
+
     Returns:
         [N], of the dtype of the lengths
     """
@@ -29,6 +30,7 @@ def starts_of(lengths_B: Tensor) -> Tensor:
 
     Args:
         lengths_B: values per row, integer [B].
+
     Returns:
         int64 [B]
     """
@@ -47,6 +49,7 @@ def segment_sum(x_ND: Tensor, lengths_B: Tensor) -> Tensor:
     Args:
         x_ND: [N, D] floating point.
         lengths_B: values per row, integer [B].
+
     Returns:
         [B, D]
     """
@@ -66,6 +69,7 @@ def sum_lengths(inner_N: Tensor, lengths_B: Tensor) -> Tensor:
     Args:
         inner_N: values of each step, integer [N].
         lengths_B: steps per row, integer [B].
+
     Returns:
         [B], of the dtype of inner_N
     """
@@ -88,6 +92,7 @@ def normalised_weights(weights_N: Tensor, lengths_B: Tensor) -> Tensor:
     Args:
         weights_N: [N].
         lengths_B: values per row, integer [B].
+
     Returns:
         [N]; a row whose weights sum to 0 keeps them as they are.
     """
