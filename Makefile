@@ -78,8 +78,15 @@ lint: install $(VENV)/.lint  ## style, types, and imports only downwards
 format: install $(VENV)/.lint  ## let ruff mend what it can
 	$(BIN)/ruff check --fix . ; $(BIN)/ruff format .
 
-bench: install  ## speed against peers and limits (an hour; see benchmarks/README.md)
-	$(RUN) -m benchmarks.run $(ARGS)
+# Only on the path of the peers' own processes: they are not ours to require.
+PEERS := $(VENV)/peers
+$(VENV)/.peers: | $(VENV)/.installed
+	$(BIN)/pip install -q --target $(PEERS) --no-deps deepctr-torch==0.3.0
+	$(BIN)/pip install -q --target $(PEERS) requests
+	@touch $@
+
+bench: install $(VENV)/.peers  ## speed against peers and limits (an hour; see benchmarks/README.md)
+	$(RUN) -m benchmarks.run --peers-path $(abspath $(PEERS)) $(ARGS)
 
 docs: install  ## docs/reference/ from the comments of protos/
 	$(RUN) -m tools.proto_docs
