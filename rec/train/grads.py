@@ -45,17 +45,17 @@ class Clipping:
     """
 
     def __init__(self, config: train_pb2.GradClipping | None) -> None:
-        self.kind = "none" if config is None else config.clipping_type.lower()
+        self.kind = "none"
+        if config is None:
+            return
+        self.kind = config.clipping_type.lower()
         if self.kind not in {"none", "norm", "value"}:
             raise ConfigError(
                 f"clipping_type {config.clipping_type!r}", config, "clipping_type", hint='use "norm", "value" or "none"'
             )
-        if self.kind != "none":
-            if not config.max_gradient > 0:
-                raise ConfigError(
-                    f"max_gradient is {config.max_gradient:g}, expected more than 0", config, "max_gradient"
-                )
-            self.max_gradient, self.norm_type = config.max_gradient, config.norm_type
+        if self.kind != "none" and not config.max_gradient > 0:
+            raise ConfigError(f"max_gradient is {config.max_gradient:g}, expected more than 0", config, "max_gradient")
+        self.max_gradient, self.norm_type = config.max_gradient, config.norm_type
 
     def __call__(self, params: Sequence[nn.Parameter]) -> Tensor | None:
         """Clip in place; the norm before clipping, where it was computed."""

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -17,13 +17,10 @@ from rec.config.registry import oneof
 from rec.protos import optimizer_pb2 as pb
 from rec.train.schedules import Horizon, Schedule, build_schedule
 
-if TYPE_CHECKING:
-    from google.protobuf.message import Message
-
 log = logging.getLogger(__name__)
 
 # message -> (class, whether torch has a fused kernel for it, on CPU too)
-_CLASSES: dict[type, tuple[type[torch.optim.Optimizer], bool]] = {
+_CLASSES: dict[type, tuple[Callable[..., torch.optim.Optimizer], bool]] = {
     pb.SGDOptimizer: (torch.optim.SGD, True),
     pb.AdagradOptimizer: (torch.optim.Adagrad, True),
     pb.AdamOptimizer: (torch.optim.Adam, True),
@@ -34,7 +31,7 @@ _CLASSES: dict[type, tuple[type[torch.optim.Optimizer], bool]] = {
 
 
 def build_optimizer(
-    msg: Message, params: Mapping[str, nn.Parameter], *, decay_vectors: bool = False
+    msg: Any, params: Mapping[str, nn.Parameter], *, decay_vectors: bool = False
 ) -> torch.optim.Optimizer:
     """A torch optimizer from its message.
 
@@ -113,7 +110,7 @@ class DenseOptimizers:
         for name, msg, part in chosen:
             if not part:
                 continue
-            opt_msg = oneof(msg, "optimizer")
+            opt_msg: Any = oneof(msg, "optimizer")
             self.parts.append(
                 Part(
                     name,
@@ -122,7 +119,7 @@ class DenseOptimizers:
                     build_schedule(msg, base=opt_msg.lr, horizon=horizon, scale=scale),
                 )
             )
-        self._names = {p: n for n, p in self.params.items()}
+        self._names: dict[Tensor, str] = {p: n for n, p in self.params.items()}
 
     def set_lr(self, step: int, epoch: int, *, factor: float = 1.0) -> None:
         """Set the learning rates of the step to come: `factor` times those of the schedules."""

@@ -107,6 +107,7 @@ class SafeReader(FileSystemReader):
         """The table of contents, restricted."""
         with open(Path(self.path) / METADATA, "rb") as stream:
             metadata = read_metadata(stream)
+        assert metadata.storage_meta is not None
         metadata.storage_meta.load_id = self.load_id
         return metadata
 

@@ -59,7 +59,7 @@ def buffers(network: Network) -> list[Tensor]:
 
 def table_tensors(network: Network) -> dict[str, Any]:
     """Tables, and the state of their optimizers where they have some; plain, or sharded over processes."""
-    embedding = network.embedding
+    embedding: Any = network.embedding
     return embedding.export_weights() if embedding.backend == "plain" else embedding.tables_state()
 
 

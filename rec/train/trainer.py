@@ -8,7 +8,7 @@ import math
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 
@@ -183,7 +183,8 @@ class Trainer:
         self.optimizers.set_lr(self.step, self.run.epoch, factor=self._lr_factor)
         rate = self.sparse_lr(self.step, self.run.epoch) * self._lr_factor
         if rate != self._sparse_rate:
-            self.network.embedding.set_lr(rate)
+            embedding: Any = self.network.embedding
+            embedding.set_lr(rate)
             self._sparse_rate = rate
         result = self.step_fn(batches, step=self.step + 1)
         if self.ema is not None and not result.skipped:
