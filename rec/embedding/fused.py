@@ -20,7 +20,7 @@ from rec.embedding.inputs import ids_of, ids_per_row, pooled, weights_of
 from rec.embedding.lazy import LazyTables
 from rec.embedding.names import attribute_names
 from rec.embedding.parts import Part, collection, parts_of
-from rec.embedding.plan import Plan, Use
+from rec.embedding.plan import Lookup, Plan, Use
 from rec.embedding.rules import RULES, SparseRule
 from rec.embedding.sharding import Placement, padded, place, process_group, shard_rows, sharded_tensor
 from rec.features.base import TableSpec
@@ -139,14 +139,7 @@ class FusedTables(nn.Module):
         lengths = [ids_per_row(lookup, features) for lookup in part.lookups]
         weights = None
         if part.weighted:
-            weights = torch.cat(
-                [
-                    weights_of(k, features, n)
-                    if k.weighted
-                    else torch.ones(ids_of(k, features).shape[0], device=n.device)
-                    for k, n in zip(part.lookups, lengths, strict=True)
-                ]
-            )
+            weights = torch.cat([_factors(k, features, n) for k, n in zip(part.lookups, lengths, strict=True)])
         ids = KeyedJaggedTensor(
             [lookup.key for lookup in part.lookups],
             torch.cat([ids_of(lookup, features) for lookup in part.lookups]),
@@ -344,6 +337,13 @@ class FusedTables(nn.Module):
 
     def _sharded(self, spec: TableSpec, values: Tensor | None, shape: tuple[int, ...]) -> Any:
         return sharded_tensor(values, shape=shape, shards=self._shards(spec), device=self.device.type)
+
+
+def _factors(lookup: Lookup, features: dict[str, Tensor], lengths: Tensor) -> Tensor:
+    """Weights of ids, 1 for those of an unweighted feature beside weighted ones."""
+    if lookup.weighted:
+        return weights_of(lookup, features, lengths)
+    return torch.ones_like(ids_of(lookup, features), dtype=torch.float32)
 
 
 def _is_not_about_tracing(record: logging.LogRecord) -> bool:

@@ -100,9 +100,8 @@ def sharded_tensor(
     rest = list(shape[1:])
     metadata, mine = [], []
     for rank, first, rows in shards:
-        where = (
-            f"rank:{rank}/{device}" if device == "cpu" else f"rank:{rank}/{device}:{rank % torch.cuda.device_count()}"
-        )
+        place_on = device if device == "cpu" else f"{device}:{rank % torch.cuda.device_count()}"
+        where = f"rank:{rank}/{place_on}"
         part = ShardMetadata(shard_offsets=[first] + [0] * len(rest), shard_sizes=[rows, *rest], placement=where)
         metadata.append(part)
         if rank == dist.get_rank(group):

@@ -29,7 +29,8 @@ GROUPS = """
 feature_groups { group_name: "deep" group_type: DEEP feature_names: ["price", "user", "item", "tags", "wtags", "wmean",
   "flag", "vec"] }
 feature_groups { group_name: "wide" group_type: WIDE feature_names: ["user", "item", "tags"] }
-feature_groups { group_name: "seq" group_type: SEQUENCE feature_names: ["item", "hist__item", "hist__tags", "hist__dt"] }
+feature_groups { group_name: "seq" group_type: SEQUENCE
+  feature_names: ["item", "hist__item", "hist__tags", "hist__dt"] }
 deepfm { deep { hidden_units: 4 } }
 """
 

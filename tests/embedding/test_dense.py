@@ -37,7 +37,7 @@ def test_mlp_is_a_linear_map_of_the_vector():
 
 def test_autodis_of_a_vector_is_refused():
     config = feature_pb2.AutoDisEmbedding(num_channels=3)
-    with pytest.raises(ConfigError, match='"v" has autodis and value_dim 3.*mlp'):
+    with pytest.raises(ConfigError, match=r'"v" has autodis and value_dim 3.*mlp'):
         DenseEmbeddings({"v": DenseModule("v", config, 3, 4)})
 
 

@@ -72,10 +72,10 @@ def test_din_fills_a_narrow_query_with_zeros_and_refuses_a_wide_one():
     filled = torch.cat([query, torch.zeros(3, 1)], dim=1)
     assert torch.equal(encoder(query, STEPS, LENGTHS), encoder.attention(filled, STEPS, LENGTHS))
     wide = GroupShape("h", "SEQUENCE", (), query=(("cate_id", 3),), sequence=(("s", 2),), max_length=9)
-    with pytest.raises(ConfigError, match="the query is 3 wide .cate_id 3., its steps are 2"):
+    with pytest.raises(ConfigError, match=r"the query is 3 wide .cate_id 3., its steps are 2"):
         ENCODERS.build(din(), wide)
     none = GroupShape("h", "SEQUENCE", (), query=(), sequence=(("s", 2),), max_length=9)
-    with pytest.raises(ConfigError, match="has no query.*pooling_encoder"):
+    with pytest.raises(ConfigError, match=r"has no query.*pooling_encoder"):
         ENCODERS.build(din(), none)
 
 

@@ -33,7 +33,8 @@ def test_pooling_by_hand():
         feature_configs { id_feature { feature_name: "s" num_buckets: 3 embedding_dim: 1 } }
         feature_configs { id_feature { feature_name: "m" num_buckets: 3 embedding_dim: 1 pooling: "mean" } }
         feature_configs { id_feature { feature_name: "w" num_buckets: 3 embedding_dim: 1 weighted: true } }
-        feature_configs { id_feature { feature_name: "v" num_buckets: 3 embedding_dim: 1 weighted: true pooling: "mean" } }
+        feature_configs { id_feature {
+          feature_name: "v" num_buckets: 3 embedding_dim: 1 weighted: true pooling: "mean" } }
         """,
         'feature_groups { group_name: "g" feature_names: ["s", "m", "w", "v"] } deepfm { deep { hidden_units: 4 } }',
     )

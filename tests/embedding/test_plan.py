@@ -94,7 +94,7 @@ def test_a_wrong_init_fn_points_to_its_feature():
         'feature_configs { id_feature { feature_name: "user" num_buckets: 5 embedding_dim: 4 init_fn: "nn.init.x_" } }',
         'feature_groups { group_name: "a" feature_names: "user" } deepfm { deep { hidden_units: 4 } }',
     )
-    with pytest.raises(ConfigError, match="known are nn.init.uniform_") as e:
+    with pytest.raises(ConfigError, match=r"known are nn.init.uniform_") as e:
         EmbeddingGroup(features, config, backend="plain")
     assert e.value.message is features[0].config
     assert e.value.field == "init_fn"
@@ -108,5 +108,5 @@ def test_shapes_tell_widths_in_the_order_of_the_group():
     assert (shapes["seq"].query_width, shapes["seq"].sequence_width, shapes["seq"].max_length) == (8, 13, 6)
     assert "deep" in shapes
     assert shapes.get("none") is None
-    with pytest.raises(ConfigError, match='group "dep".*did you mean "deep"'):
+    with pytest.raises(ConfigError, match=r'group "dep".*did you mean "deep"'):
         shapes["dep"]
