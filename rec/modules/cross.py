@@ -88,7 +88,8 @@ class ExpertMix(nn.Module):
         """[B, D] -> [B, D]."""
         v_BX = self.act1(self.down(x_BD))
         v_BER = v_BX.view(-1, self.num_experts, self.rank)
-        c_BER = torch.einsum("ber,ers->bes", v_BER, self.inner)
+        # Not einsum: its decomposition asks whether B is 1, and torch.export would then fix that.
+        c_BER = torch.bmm(v_BER.transpose(0, 1), self.inner).transpose(0, 1)
         c_BER = self.act2(c_BER.flatten(1)).view(-1, self.num_experts, self.rank)
         gate_BE = torch.softmax(self.gate(x_BD), dim=1)
         # Gating before U is the same sum, one product instead of E.

@@ -227,7 +227,7 @@ class Checkpointer:
             aside.mkdir(parents=True)
         ranks.barrier()
         with safe_dcp.quiet():
-            dcp.save(dict(tensors), storage_writer=dcp.FileSystemWriter(aside), no_dist=ranks.world() == 1)
+            dcp.save({name: _alone(t) for name, t in tensors.items()}, storage_writer=dcp.FileSystemWriter(aside), no_dist=ranks.world() == 1)
         if self.rank == 0:
             _write(aside / STATE, json.dumps({**info, "step": step}, indent=1))
             for name, content in (files or {}).items():
@@ -284,6 +284,19 @@ def find_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
         if latest := Checkpointer(folder).latest():
             return latest
     raise CheckpointError(f"no checkpoint in {path}: expected a step-<n> folder, or a model_dir with checkpoints/")
+
+
+def _alone(tensor: Any) -> Any:
+    """The same memory as a tensor of its own storage.
+
+    Tables are views of one large storage. DCP copies such views and keeps all copies until the file is
+    written: a second copy of tables and optimizer state in memory.
+    """
+    if type(tensor) is not torch.Tensor or tensor.device.type != "cpu" or not tensor.is_contiguous():
+        return tensor
+    if tensor.untyped_storage().nbytes() == tensor.nbytes or tensor.dtype not in (torch.float32, torch.float16):
+        return tensor
+    return torch.from_numpy(tensor.detach().numpy())
 
 
 def _manifest(folder: Path) -> dict[str, Any]:
