@@ -18,6 +18,7 @@ from rec.embedding.plain import PlainTables
 from rec.embedding.plan import Block, GroupPlan, Part, Plan
 from rec.embedding.shapes import GroupShapes
 from rec.features.base import Feature, TableSpec
+from rec.protos import model_pb2
 
 
 class EmbeddingGroup(nn.Module):
@@ -39,7 +40,7 @@ class EmbeddingGroup(nn.Module):
     def __init__(
         self,
         features: Iterable[Feature],
-        config: Message,
+        config: model_pb2.ModelConfig,
         *,
         backend: str = "fused",
         sparse_optimizer: Message | None = None,
@@ -51,14 +52,8 @@ class EmbeddingGroup(nn.Module):
         self.plan = Plan(features, config)
         self.backend = backend
         _check_inits(self.plan)
-        if backend == "plain":
-            self.tables = PlainTables(self.plan, device=device, seed=seed)
-        elif backend == "fused":
-            from rec.embedding.fused import FusedTables
-
-            self.tables = FusedTables(self.plan, sparse_optimizer, device=device, seed=seed)
-        else:
-            raise ValueError(f'backend "{backend}" is not "fused" or "plain"')
+        # fbgemm or parameters; `_fused` tells them apart.
+        self.tables = self._tables(backend, sparse_optimizer, device, seed)
         self.dense = DenseEmbeddings(self.plan.dense)
         self.encoders = nn.ModuleList()
         shapes = []
@@ -76,9 +71,19 @@ class EmbeddingGroup(nn.Module):
                 columns.append((message.name or f"{nested.shape.name}_{i}", encoder.output_width))
             shapes.append(replace(group.shape, features=tuple(columns)))
         self.shapes = GroupShapes(shapes)
-        nested = [inner for group in self.plan.groups for inner in group.nested]
-        self._sequence_groups = [group for group in [*self.plan.groups, *nested] if group.same_lengths]
+        inner = [plan for group in self.plan.groups for plan in group.nested]
+        self._sequence_groups = [plan for plan in [*self.plan.groups, *inner] if plan.same_lengths]
         self.to(device)
+
+    def _tables(self, backend: str, optimizer: Message | None, device: torch.device, seed: int) -> nn.Module:
+        if backend == "plain":
+            return PlainTables(self.plan, device=device, seed=seed)
+        if backend == "fused":
+            # Not before it is needed: torchrec takes seconds to import.
+            from rec.embedding.fused import FusedTables
+
+            return FusedTables(self.plan, optimizer, device=device, seed=seed)
+        raise ValueError(f'backend "{backend}" is not "fused" or "plain"')
 
     def set_lr(self, lr: float) -> None:
         """Learning rate of the tables from now on (fused only: plain tables have the caller's optimizer)."""

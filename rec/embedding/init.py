@@ -14,6 +14,7 @@ import math
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -66,7 +67,7 @@ def _xavier_normal(gain: float = 1.0) -> Fill:
     return lambda x, rows, dim, g: _do(x.normal_(0.0, gain * math.sqrt(2.0 / (rows + dim)), generator=g))
 
 
-def _kaiming_std(a: float, mode: str, nonlinearity: str, rows: int, dim: int) -> float:
+def _kaiming_std(a: float, mode: str, nonlinearity: Any, rows: int, dim: int) -> float:
     fan = dim if mode == "fan_in" else rows
     return torch.nn.init.calculate_gain(nonlinearity, a) / math.sqrt(fan)
 

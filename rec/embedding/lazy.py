@@ -56,7 +56,7 @@ class LazyTables(nn.Module):
         pooled: whether it sums the ids of each row.
     """
 
-    def __init__(self, inner: nn.Module, rule: SparseRule, *, dims: Sequence[int], pooled: bool) -> None:
+    def __init__(self, inner: Any, rule: SparseRule, *, dims: Sequence[int], pooled: bool) -> None:
         super().__init__()
         self.inner = inner
         self.rule = rule

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from google.protobuf.message import Message
 
@@ -20,6 +20,8 @@ from rec.protos import model_pb2
 
 if TYPE_CHECKING:
     from rec.features.base import Feature, TableSpec
+
+Group = model_pb2.FeatureGroupConfig | model_pb2.SeqGroupConfig
 
 # A linear model starts at no opinion; see docs/guide/embeddings.md.
 WIDE_INIT = "nn.init.zeros_"
@@ -88,7 +90,7 @@ class DenseModule:
     """
 
     feature: str
-    config: Message | None
+    config: Any
     value_dim: int
     width: int
 
@@ -124,8 +126,12 @@ class GroupPlan:
     length_of: str = ""
     same_lengths: tuple[str, ...] = ()
     nested: tuple[GroupPlan, ...] = ()
-    encoders: tuple[tuple[Message, GroupPlan], ...] = ()
+    encoders: tuple[Reader, ...] = ()
     message: Message | None = None
+
+
+# An encoder's message, and the nested group that it reads.
+Reader = tuple[Any, GroupPlan]
 
 
 class Plan:
@@ -143,7 +149,7 @@ class Plan:
         groups: the groups, in the order of the config.
     """
 
-    def __init__(self, features: Iterable[Feature], config: Message) -> None:
+    def __init__(self, features: Iterable[Feature], config: model_pb2.ModelConfig) -> None:
         self.features = {f.name: f for f in features}
         self.tables: dict[str, TableSpec] = {}
         self.lookups: dict[tuple[str, str], Lookup] = {}
@@ -163,7 +169,7 @@ class Plan:
             seen.add(group.group_name)
             self.groups.append(self._group(group))
 
-    def _group(self, group: Message) -> GroupPlan:
+    def _group(self, group: model_pb2.FeatureGroupConfig) -> GroupPlan:
         kind = model_pb2.FeatureGroupType.Name(group.group_type)
         if kind in ("SEQUENCE", "JAGGED_SEQUENCE"):
             if group.sequence_groups or group.sequence_encoders:
@@ -184,7 +190,7 @@ class Plan:
         shape = GroupShape(name=group.group_name, type=kind, features=tuple(widths))
         return GroupPlan(shape, parts, nested=nested, encoders=encoders, message=group)
 
-    def _nested(self, group: Message) -> tuple[tuple[GroupPlan, ...], tuple[tuple[Message, GroupPlan], ...]]:
+    def _nested(self, group: model_pb2.FeatureGroupConfig) -> tuple[tuple[GroupPlan, ...], tuple[Reader, ...]]:
         """Sequence groups inside a group, and the encoders that read them."""
         if not group.sequence_groups and not group.sequence_encoders:
             return (), ()
@@ -229,7 +235,7 @@ class Plan:
                 )
         return tuple(plans.values()), tuple(encoders)
 
-    def _sequence_group(self, group: Message, name: str, kind: str, suffix: str) -> GroupPlan:
+    def _sequence_group(self, group: Group, name: str, kind: str, suffix: str) -> GroupPlan:
         members = [self._feature(group, i) for i in range(len(group.feature_names))]
         query = [f for f in members if not f.is_sequence]
         steps = [f for f in members if f.is_sequence]
@@ -259,7 +265,7 @@ class Plan:
             message=group,
         )
 
-    def _feature(self, group: Message, index: int) -> Feature:
+    def _feature(self, group: Group, index: int) -> Feature:
         name = group.feature_names[index]
         if name not in self.features:
             raise ConfigError(
@@ -283,7 +289,7 @@ class Plan:
         return feature.table.dim if feature.table is not None else feature.width
 
     def _parts(
-        self, members: Sequence[Feature], group: Message, suffix: str, *, mode: str, wide: bool
+        self, members: Sequence[Feature], group: Group, suffix: str, *, mode: str, wide: bool
     ) -> tuple[Part, ...]:
         """Columns in the order of the members, neighbours from tables together."""
         parts: list[Part] = []
@@ -313,7 +319,7 @@ class Plan:
         end_run()
         return tuple(parts)
 
-    def _use(self, feature: Feature, group: Message, suffix: str, *, mode: str, wide: bool) -> Use:
+    def _use(self, feature: Feature, group: Group, suffix: str, *, mode: str, wide: bool) -> Use:
         spec = feature.table
         assert spec is not None
         if wide:

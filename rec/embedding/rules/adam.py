@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
-from google.protobuf.message import Message
 from torch import Tensor
 
 from rec.embedding.rules.base import EPS, RULES, Kernel, SparseRule, mean_square
@@ -20,11 +20,11 @@ class Adam(SparseRule):
     DECOUPLE: AdamW).
     """
 
-    element_states = ("exp_avg", "exp_avg_sq")
+    element_states: tuple[str, ...] = ("exp_avg", "exp_avg_sq")
     counts_steps = True
     bounded = True
 
-    def __init__(self, config: Message) -> None:
+    def __init__(self, config: Any) -> None:
         super().__init__(config)
         self.beta1, self.beta2 = float(config.beta1), float(config.beta2)
 

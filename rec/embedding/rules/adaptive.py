@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from google.protobuf.message import Message
+from typing import Any
+
 from torch import Tensor
 
 from rec.embedding.rules.base import RULES, SparseRule
@@ -16,7 +17,7 @@ class Adadelta(SparseRule):
     element_states = ("square_avg", "acc_delta")
     bounded = True
 
-    def __init__(self, config: Message) -> None:
+    def __init__(self, config: Any) -> None:
         super().__init__(config)
         self.rho, self.eps = float(config.rho), float(config.eps)
 
@@ -36,7 +37,7 @@ class RMSprop(SparseRule):
     element_states = ("square_avg",)
     bounded = True
 
-    def __init__(self, config: Message) -> None:
+    def __init__(self, config: Any) -> None:
         super().__init__(config)
         self.alpha, self.eps = float(config.alpha), float(config.eps)
 

@@ -9,7 +9,6 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import torch
-from google.protobuf.message import Message
 from torch import Tensor
 
 from rec.config.errors import ConfigError
@@ -64,7 +63,7 @@ class SparseRule:
     counts_steps = False
     bounded = False
 
-    def __init__(self, config: Message) -> None:
+    def __init__(self, config: Any) -> None:
         self.lr = float(config.lr)
         self.max_gradient = float(config.max_gradient) if config.gradient_clipping else 0.0
         if config.gradient_clipping and config.max_gradient <= 0:
@@ -120,11 +119,11 @@ class SparseRule:
         self.update(w, g, state, lr=lr, step=step, dim=dim)
 
     def cpu_kernel(self, dim: int) -> Kernel | None:
-        """fbgemm's kernel that does the same on a CPU; None when there is none."""
+        """Fbgemm's kernel that does the same on a CPU; None when there is none."""
         return None
 
     def cuda_kernel(self, dim: int) -> Kernel | None:
-        """fbgemm's kernel that does the same on a GPU; None when there is none."""
+        """Fbgemm's kernel that does the same on a GPU; None when there is none."""
         return self.cpu_kernel(dim)
 
     def initial(self, name: str) -> float:

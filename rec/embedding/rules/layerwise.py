@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import torch
-from google.protobuf.message import Message
 from torch import Tensor
 
 from rec.embedding.rules.adam import Adam
@@ -87,7 +87,7 @@ class LarsSGD(SparseRule):
 
     element_states = ("momentum",)
 
-    def __init__(self, config: Message) -> None:
+    def __init__(self, config: Any) -> None:
         super().__init__(config)
         self.momentum = float(config.momentum)
 

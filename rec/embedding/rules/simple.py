@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from google.protobuf.message import Message
+from typing import Any
+
 from torch import Tensor
 
 from rec.config.errors import ConfigError
@@ -30,7 +31,7 @@ class Adagrad(SparseRule):
     element_states = ("sum",)
     bounded = True
 
-    def __init__(self, config: Message) -> None:
+    def __init__(self, config: Any) -> None:
         super().__init__(config)
         self.start = float(config.initial_accumulator_value)
         if self.start < 0:
