@@ -82,3 +82,19 @@ def test_key_changes_with_whatever_renumbers_batches(change):
 
 def test_ranks_share_a_key_so_that_rank_zero_can_save_for_all():
     assert Plan(CHAINS, 4, rank=0, world=2).key == Plan(CHAINS, 4, rank=1, world=2).key
+
+
+def test_the_order_of_chains_depends_on_the_epoch():
+    plan = Plan(CHAINS, 4, True, seed=1)
+    orders = [tuple(span.chain for span in plan.order(epoch).spans(0, 52)) for epoch in range(3)]
+    assert len(set(orders)) == 3
+    assert all(sorted(order, key=CHAINS.index) == list(CHAINS) for order in orders)
+
+
+def test_spans_are_never_empty():
+    order = Plan(CHAINS, 4).order(0)
+    for start in range(52):
+        for stop in range(start + 1, 53):
+            spans = list(order.spans(start, stop))
+            assert all(span.start < span.stop for span in spans)
+            assert sum(span.stop - span.start for span in spans) == stop - start
