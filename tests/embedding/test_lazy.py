@@ -195,3 +195,32 @@ def test_coalescing_repeats_bit_by_bit_on_one_and_two_threads():
         torch.set_num_threads(before)
     assert torch.equal(answers[0], answers[1])
     assert torch.equal(answers[1], answers[2])
+
+
+def test_l2_elapsed_decays_once_for_every_step_since_the_last_touch():
+    # w = 2, no gradient of the loss; touched at steps 1 and 4: gradients 0.5 * 2 * 1, then 0.5 * w * 3.
+    r = rule("adagrad_optimizer { lr: 0.1 weight_decay: 0.5 weight_decay_mode: L2_ELAPSED }")
+    w, state = torch.full((1, 1), 2.0), start(r, 1, 1)
+    r.step(w, torch.zeros(1, 1), state, lr=0.1, step=1, dim=1)
+    # sum = 1, w = 2 - 0.1 * 1 / 1
+    torch.testing.assert_close(w, torch.tensor([[1.9]]))
+    r.step(w, torch.zeros(1, 1), state, lr=0.1, step=4, dim=1)
+    g = 0.5 * 1.9 * 3
+    torch.testing.assert_close(w, torch.tensor([[1.9 - 0.1 * g / (1 + g * g) ** 0.5]]))
+    assert state["last_step"].tolist() == [4.0]
+
+
+def test_l2_elapsed_is_l2_where_every_step_touches_the_row():
+    a = rule("adam_optimizer { lr: 0.1 weight_decay: 0.5 weight_decay_mode: L2_ELAPSED }")
+    b = rule("adam_optimizer { lr: 0.1 weight_decay: 0.5 weight_decay_mode: L2 }")
+    w_a, w_b = torch.ones(6, 8), torch.ones(6, 8)
+    s_a, s_b = start(a, 6, 8), start(b, 6, 8)
+    for step, g in enumerate(gradients(5), 1):
+        a.step(w_a, g.clone(), s_a, lr=0.1, step=step, dim=8)
+        b.step(w_b, g.clone(), s_b, lr=0.1, step=step, dim=8)
+    assert torch.equal(w_a, w_b)
+
+
+def test_l2_elapsed_is_refused_where_steps_grow_with_gradients():
+    with pytest.raises(ConfigError, match="overshoot"):
+        rule("sgd_optimizer { lr: 0.1 weight_decay: 0.5 weight_decay_mode: L2_ELAPSED }")
