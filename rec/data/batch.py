@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -12,6 +12,10 @@ from torch import Tensor
 if TYPE_CHECKING:
     import numpy as np
     import pyarrow as pa
+
+
+# Start of every tensor in packed memory: enough for any dtype and for coalesced reads.
+_ALIGN = 64
 
 
 class Arrays(Protocol):
@@ -89,15 +93,47 @@ class Batch:
         )
 
     def to(self, device: torch.device | str, non_blocking: bool = False) -> Batch:
-        return self._map(lambda t: t.to(device, non_blocking=non_blocking))
+        """The batch on a device; a packed one in a single copy."""
+        memory = self._memory()
+        if memory is None:
+            return self._map(lambda t: t.to(device, non_blocking=non_blocking))
+        moved = memory.to(device, non_blocking=non_blocking)
+        return self._map(lambda t: _view(moved, int(t.storage_offset()) * t.element_size(), t))
 
     def pin_memory(self) -> Batch:
-        return self._map(Tensor.pin_memory)
+        """The batch in page-locked memory, all in one piece."""
+        return self.pack(pin=True)
+
+    def pack(self, *, pin: bool = False) -> Batch:
+        """The batch with all tensors in one allocation, so that `to` copies once and not once per tensor."""
+        size = sum(_room(t) for t in self._tensors())
+        memory = torch.empty(size, dtype=torch.uint8, pin_memory=pin)
+        taken = 0
+
+        def copy(tensor: Tensor) -> Tensor:
+            nonlocal taken
+            view = _view(memory, taken, tensor)
+            view.copy_(tensor)
+            taken += _room(tensor)
+            return view
+
+        return self._map(copy)
 
     def record_stream(self, stream: torch.Stream) -> None:
+        for tensor in self._tensors():
+            tensor.record_stream(stream)  # type: ignore[arg-type]
+
+    def _tensors(self) -> Iterator[Tensor]:
         for tensors in (self.features, self.labels, self.weights, self.keys):
-            for tensor in tensors.values():
-                tensor.record_stream(stream)  # type: ignore[arg-type]
+            yield from tensors.values()
+
+    def _memory(self) -> Tensor | None:
+        """The bytes of the one allocation that all tensors lie in, None when there are several."""
+        tensors = list(self._tensors())
+        storages = {t.untyped_storage().data_ptr() for t in tensors}
+        if len(tensors) < 2 or len(storages) > 1 or tensors[0].is_meta or not all(t.is_contiguous() for t in tensors):
+            return None
+        return torch.empty(0, dtype=torch.uint8, device=tensors[0].device).set_(tensors[0].untyped_storage())
 
     def _map(self, fn: Callable[[Tensor], Tensor]) -> Batch:
         def apply(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -110,6 +146,15 @@ class Batch:
             weights=apply(self.weights),
             keys=apply(self.keys),
         )
+
+
+def _room(tensor: Tensor) -> int:
+    return -(-tensor.nbytes // _ALIGN) * _ALIGN
+
+
+def _view(memory: Tensor, at: int, like: Tensor) -> Tensor:
+    """Bytes of a flat uint8 tensor from `at` on, as a tensor like another."""
+    return memory[at : at + like.nbytes].view(like.dtype).view(like.shape)
 
 
 def _tensors(arrays: Mapping[str, np.ndarray]) -> dict[str, Tensor]:

@@ -49,6 +49,38 @@ def test_to_moves_every_tensor_and_keeps_the_rest():
     assert there.rows is not None
 
 
+def tensors(of: Batch) -> dict[str, torch.Tensor]:
+    return {**of.features, **of.labels, **of.weights, **of.keys}
+
+
+@pytest.mark.parametrize("rows", [3, 1, 0])
+def test_packed_it_is_the_same_in_one_allocation(rows):
+    plain = batch(5, rows)
+    packed = plain.pack()
+    assert len({t.untyped_storage().data_ptr() for t in tensors(packed).values()}) == 1
+    for name, tensor in tensors(plain).items():
+        assert tensors(packed)[name].dtype == tensor.dtype
+        assert torch.equal(tensors(packed)[name], tensor)
+    assert (packed.size, packed.position) == (plain.size, plain.position)
+
+
+def test_packed_it_moves_in_one_copy(monkeypatch):
+    moved = []
+    real = torch.Tensor.to
+
+    def spy(self, *args, **kwargs):
+        moved.append(self)
+        return real(self, *args, **kwargs).clone()
+
+    packed = batch(5, 3).pack()
+    monkeypatch.setattr(torch.Tensor, "to", spy)
+    there = packed.to("cpu")
+    assert len(moved) == 1
+    for name, tensor in tensors(there).items():
+        assert torch.equal(tensor, tensors(batch(5, 3))[name])
+        assert tensor.data_ptr() != tensors(packed)[name].data_ptr()
+
+
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 def test_pinned_batches_go_to_the_gpu():
