@@ -142,6 +142,7 @@ class Job:
             config.model_config,
             backend=backend,
             sparse_optimizer=config.train_config.sparse_optimizer,
+            constraints=config.train_config.global_embedding_constraints,
             seed=config.train_config.seed,
             device=self.device,
         )

@@ -83,7 +83,7 @@ class FusedTables(nn.Module):
         self._widths: list[list[int]] = []
         if not plan.tables:
             return
-        group = process_group()
+        group = process_group(device.type)
         self.world = dist.get_world_size(group)
         self.placements = place(plan.tables, self.world)
         bags, sequences = parts_of(plan)

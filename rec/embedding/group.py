@@ -18,7 +18,7 @@ from rec.embedding.plain import PlainTables
 from rec.embedding.plan import Block, GroupPlan, Part, Plan
 from rec.embedding.shapes import GroupShapes
 from rec.features.base import Feature, TableSpec
-from rec.protos import model_pb2
+from rec.protos import feature_pb2, model_pb2
 
 
 class EmbeddingGroup(nn.Module):
@@ -30,6 +30,7 @@ class EmbeddingGroup(nn.Module):
         backend: "fused" trains tables inside the backward pass on torchrec and fbgemm, on one process or
             many; "plain" has them as parameters, for export and as reference.
         sparse_optimizer: the `SparseOptimizer` message that trains the tables (fused only).
+        constraints: `global_embedding_constraints`, for tables whose features set none (fused only).
         device: where the tables lie.
         seed: of the tables' initial values.
 
@@ -44,12 +45,13 @@ class EmbeddingGroup(nn.Module):
         *,
         backend: str = "fused",
         sparse_optimizer: Message | None = None,
+        constraints: feature_pb2.ParameterConstraints | None = None,
         device: torch.device | str = "cpu",
         seed: int = 0,
     ) -> None:
         super().__init__()
         device = torch.device(device)
-        self.plan = Plan(features, config)
+        self.plan = Plan(features, config, constraints=constraints)
         self.backend = backend
         _check_inits(self.plan)
         # fbgemm or parameters; `_fused` tells them apart.

@@ -16,7 +16,7 @@ from rec.config.errors import ConfigError
 from rec.config.names import suggest
 from rec.config.registry import oneof
 from rec.embedding.shapes import GroupShape
-from rec.protos import model_pb2
+from rec.protos import feature_pb2, model_pb2
 
 if TYPE_CHECKING:
     from rec.features.base import Feature, TableSpec
@@ -140,6 +140,7 @@ class Plan:
     Args:
         features: all features of the job.
         config: the `ModelConfig`.
+        constraints: of tables whose features set none.
 
     Attributes:
         tables: the tables that some group uses, by name, in order of first use.
@@ -149,7 +150,13 @@ class Plan:
         groups: the groups, in the order of the config.
     """
 
-    def __init__(self, features: Iterable[Feature], config: model_pb2.ModelConfig) -> None:
+    def __init__(
+        self,
+        features: Iterable[Feature],
+        config: model_pb2.ModelConfig,
+        *,
+        constraints: feature_pb2.ParameterConstraints | None = None,
+    ) -> None:
         self.features = {f.name: f for f in features}
         self.tables: dict[str, TableSpec] = {}
         self.lookups: dict[tuple[str, str], Lookup] = {}
@@ -168,6 +175,9 @@ class Plan:
                 )
             seen.add(group.group_name)
             self.groups.append(self._group(group))
+        if constraints is not None:
+            for name, spec in self.tables.items():
+                self.tables[name] = replace(spec, constraints=spec.constraints or constraints)
 
     def _group(self, group: model_pb2.FeatureGroupConfig) -> GroupPlan:
         kind = model_pb2.FeatureGroupType.Name(group.group_type)

@@ -35,10 +35,16 @@ class Placement:
         return self.rank < 0
 
 
-def process_group() -> dist.ProcessGroup:
-    """The default process group; one process without a launcher gets one of its own, without ports."""
+def process_group(device: str = "cpu") -> dist.ProcessGroup:
+    """The default process group; one process without a launcher gets one of its own, without ports.
+
+    Args:
+        device: "cpu" or "cuda": what a new group must be able to send.
+    """
     if not dist.is_initialized():
-        dist.init_process_group("gloo", store=dist.HashStore(), rank=0, world_size=1)
+        dist.init_process_group(
+            "gloo" if device == "cpu" else "cpu:gloo,cuda:nccl", store=dist.HashStore(), rank=0, world_size=1
+        )
     group = dist.group.WORLD
     assert group is not None
     return group

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from rec.config.errors import ConfigError, DataError
 from rec.embedding import EmbeddingGroup
-from rec.protos import optimizer_pb2
+from rec.protos import feature_pb2, optimizer_pb2
 from tests.embedding.helpers import FEATURES, GROUPS, batch, build
 
 ADAGRAD = "adagrad_optimizer { lr: 0.1 }"
@@ -326,6 +326,15 @@ def test_an_id_out_of_range_raises():
 def test_constraints_that_cannot_be_followed_are_refused(constraint, message):
     with pytest.raises(ConfigError, match=message):
         fused(ONE.format(rows=3, dim=4, more=f"embedding_constraints {{ {constraint} }}"), G)
+
+
+def test_global_constraints_hold_for_tables_without_their_own():
+    own = ONE.format(rows=3, dim=4, more='embedding_constraints { sharding_types: "table_wise" }')
+    other = ONE.format(rows=3, dim=4, more="").replace('"a"', '"b"')
+    features, config = build(own + other, G.replace('"a"', '["a", "b"]'))
+    wrong = feature_pb2.ParameterConstraints(sharding_types=["column_wise"])
+    with pytest.raises(ConfigError, match='table "b_emb" asks for sharding type "column_wise"'):
+        EmbeddingGroup(features, config, sparse_optimizer=optimizer(ADAGRAD), constraints=wrong)
 
 
 def test_tables_without_an_optimizer_are_refused():
