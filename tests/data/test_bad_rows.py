@@ -9,6 +9,7 @@ import pytest
 
 from rec.config.errors import DataError
 from rec.data.bad_rows import Skipped
+from rec.data.encoder import BadRow, BadRows, Encoder
 from tests.data.helpers import numbers, table, write
 
 SKIP = "bad_rows: SKIP"
@@ -130,3 +131,23 @@ def test_the_report_reads_well():
     assert str(skipped) == "1,001 bad rows and 1 damaged files left out\n  a, row 7: is bad\n  b: is worse"
     assert skipped
     assert not Skipped()
+
+
+def test_an_encoder_may_find_bad_rows_one_after_the_other(make_loader, tmp_path):
+    write(tmp_path, [8])
+    loader = make_loader(tmp_path, data=SKIP)
+    loader._reader.encoder.__class__ = OneByOne
+    assert numbers(loader.epoch(0)) == [0, 1, 3, 4, 6, 7]
+    assert [example.split("parquet, ")[1] for example in loader.skipped.examples] == [
+        "row 2: 2 is unlucky",
+        "row 5: 5 is unlucky",
+    ]
+
+
+class OneByOne(Encoder):
+    def encode(self, rows, *, mask=None):
+        for unlucky in (2, 5):
+            bad = np.isin(rows["x"].to_numpy(), unlucky)
+            if bad.any():
+                raise BadRows(bad, [BadRow(int(bad.argmax()), None, str(unlucky), "is unlucky")])
+        return super().encode(rows, mask=mask)

@@ -227,3 +227,19 @@ def test_row_groups_too_large_for_several_workers_are_told(make_loader, tmp_path
     assert caplog.text == ""
     make_loader(folder, num_workers=2)
     assert "row group (or compressed file) of 400 rows, windows have 128: each of 2 workers decodes all" in caplog.text
+
+
+def test_workers_are_no_more_than_there_is_work_and_by_default_no_more_than_cores(make_loader, folder, monkeypatch):
+    # 400 rows in windows of 2 batches of 8: 25 windows.
+    def workers(asked=None, data=""):
+        return make_loader(folder, data=f"shuffle_buffer_size: 2 {data}", shuffle=True, num_workers=asked)._workers
+
+    monkeypatch.setattr("os.sched_getaffinity", lambda _: range(4), raising=False)
+    assert workers() == 3
+    assert workers(data="num_workers: 8") == 8
+    assert workers(30) == 25
+    monkeypatch.setattr("os.sched_getaffinity", lambda _: range(64), raising=False)
+    assert workers() == 8
+    monkeypatch.setattr("os.sched_getaffinity", lambda _: range(1), raising=False)
+    assert workers() == 1
+    assert numbers(make_loader(write(folder / "one", [3]), num_workers=9).epoch(0)) == [0, 1, 2]
