@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -12,6 +13,8 @@ from torch import Tensor
 from rec.config.errors import ConfigError
 from rec.config.names import suggest
 from rec.features.base import TableSpec
+
+log = logging.getLogger(__name__)
 
 TABLE_WISE, ROW_WISE = "table_wise", "row_wise"
 
@@ -72,6 +75,9 @@ def place(specs: Mapping[str, TableSpec], world: int) -> dict[str, Placement]:
         allowed = _sharding_types(specs[name])
         big = size[name] > max(ROW_WISE_BYTES, fair)
         cut = world > 1 and (allowed == [ROW_WISE] or (big and ROW_WISE in allowed))
+        if cut and shard_rows(specs[name].rows, world)[-1][1] == 0:
+            log.warning("table %s has too few rows to cut them over %d processes: one holds it", name, world)
+            cut = False
         if cut:
             placements[name] = Placement(-1)
             held = [h + size[name] // world for h in held]

@@ -142,6 +142,22 @@ def test_lars_by_formula():
         torch.testing.assert_close(w, want)
 
 
+def test_elapsed_decay_makes_up_for_the_steps_that_did_not_touch_a_row():
+    r = rule("adagrad_optimizer { lr: 0.1 weight_decay: 0.01 weight_decay_mode: L2_ELAPSED }")
+    w, want = torch.full((1, 2), 2.0), torch.full((1, 2), 2.0)
+    state = start(r, 1, 2)
+    total = torch.zeros(1, 2)
+    # Touched in steps 1, 2 and 7: one, one and five times the decay.
+    for step, times in [(1, 1), (2, 1), (7, 5)]:
+        r.step(w, torch.full((1, 2), 0.5), state, lr=0.1, step=step, dim=2)
+        g = 0.5 + times * 0.01 * want
+        total += g * g
+        want = want - 0.1 * g / (total.sqrt() + 1e-8)
+        torch.testing.assert_close(w, want)
+    with pytest.raises(ConfigError, match="L2_ELAPSED does not go with FusedSGDOptimizer"):
+        rule("sgd_optimizer { lr: 0.1 weight_decay: 0.1 weight_decay_mode: L2_ELAPSED }")
+
+
 def test_weight_decay_without_a_mode_is_told(caplog):
     with caplog.at_level(logging.WARNING):
         r = rule("rowwise_adagrad_optimizer { lr: 0.1 weight_decay: 0.1 }")

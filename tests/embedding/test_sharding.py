@@ -11,6 +11,7 @@ import torch.multiprocessing as mp
 
 from rec.embedding.sharding import place, shard_rows
 from rec.features.base import TableSpec
+from rec.protos import feature_pb2
 from tests.embedding import workers
 
 
@@ -79,6 +80,14 @@ def test_placement_balances_bytes_and_cuts_what_is_too_big():
     assert placed["c"].rank == placed["d"].rank != placed["b"].rank
     assert all(p.rank == 0 for p in place(tables, 1).values())
     assert place(dict(reversed(tables.items())), 2) == placed
+
+
+def test_a_table_with_too_few_rows_is_not_cut(caplog):
+    constraints = feature_pb2.ParameterConstraints(sharding_types=["row_wise"])
+    tables = {"t": TableSpec(name="t", rows=5, dim=4, constraints=constraints)}
+    assert place(tables, 2)["t"].row_wise
+    assert not place(tables, 4)["t"].row_wise  # 2 + 2 + 1 + 0
+    assert "table t has too few rows" in caplog.text
 
 
 def test_rows_are_cut_as_torchrec_cuts_them():
