@@ -190,9 +190,10 @@ class _Cursor:
         return window
 
     def _read(self, span: Span, window: _Window, skip_bad: bool) -> None:
-        if self._chain != span.chain or span.start < self._begin:
+        if self._chain != span.chain:
             self._chain, self._piece, self._begin = span.chain, None, 0
             self._pieces = self._source.pieces(span.chain)
+        assert span.start >= self._begin, "windows of a reader only go forward"
         at = span.start
         while at < span.stop:
             if self._piece is None or at >= self._begin + self._piece.rows:

@@ -50,6 +50,17 @@ def test_bad_values_are_left_out_and_counted(make_loader, folder, workers, shuff
     assert loader.skipped.rows == 4
 
 
+@pytest.mark.parametrize("shuffle", [False, True])
+def test_the_number_of_a_row_in_the_middle_of_a_row_group(make_loader, tmp_path, shuffle):
+    # Windows of 16 or 3 rows in row groups of 100.
+    ids = np.arange(300)
+    ids[277] = -1
+    pq.write_table(table(300).set_column(2, "id", [ids]), tmp_path / "a.parquet", row_group_size=100)
+    loader = make_loader(tmp_path, batch_size=1, shuffle=shuffle, data="shuffle_buffer_size: 3")
+    with pytest.raises(DataError, match=r"a.parquet, row 277,"):
+        list(loader.epoch(0))
+
+
 def test_positions_do_not_move_when_rows_are_left_out(make_loader, folder):
     loader = make_loader(folder, data=SKIP, shuffle=True)
     whole = list(loader.epoch(0))
