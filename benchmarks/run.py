@@ -161,9 +161,9 @@ def page(found: dict[str, Any]) -> str:
     lines = [
         "# Speed",
         "",
-        f"{found['machine']}, commit {found['commit']}, one thread, one reader process, batch 4096. Processor seconds of the",
-        f"training process per million rows after the first ten steps; medians of {found['repeats']} fresh processes, spread is",
-        "largest minus smallest. Made by `make bench`.",
+        f"{found['machine']}, commit {found['commit']}, one thread, one reader process, batch 4096. Processor seconds",
+        f"of the training process per million rows after the first ten steps; medians of {found['repeats']} fresh",
+        "processes, spread is largest minus smallest. Made by `make bench`.",
         "",
         "## The yardsticks",
         "",
@@ -178,7 +178,7 @@ def page(found: dict[str, Any]) -> str:
         "other framework",
         "s to first step",
     ]
-    header += ["CPU s to it", "peak GiB", "while training", "eval AUC"]
+    header += ["s to first step", "CPU s to it", "peak GiB", "while training", "eval AUC"]
     lines += [markdown(header, yardstick_rows(found["yardsticks"])), ""]
     lines += [
         "Bare parts: the MLPs, the interaction and the look-ups of the config by themselves, forward, backward and update,",
@@ -192,13 +192,9 @@ def page(found: dict[str, Any]) -> str:
         lines += ["", f"## Vocabularies of {sum(LARGE) / 1e6:.0f} M rows", ""]
         header = ["implementation", *(text for kind in found["peers"] for text in (f"{kind} CPU s / M rows", "ratio"))]
         lines += [markdown(header, peer_rows(found["peers"])), ""]
-        lines += [
-            "Tables of width 16 and a linear part, MLP 512-256-128; DCN v2 with two full cross layers. DeepCTR-Torch 0.3.0 as"
-        ]
-        lines += [
-            "its examples use it (L2 1e-5 by default), ten steps after three. Ratio: to ProtoRec with lazy Adam.",
-            "",
-        ]
+        lines += ["Tables of width 16 and a linear part, MLP 512-256-128; DCN v2 with two full cross layers."]
+        lines += ["DeepCTR-Torch 0.3.0 as its examples use it (L2 1e-5 by default), ten steps after three."]
+        lines += ["Ratio: to ProtoRec with lazy Adam.", ""]
     if found.get("reader"):
         reader = found["reader"]
         lines += ["## Parquet to Batch", ""]

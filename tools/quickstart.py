@@ -118,20 +118,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         rows = [train(story.baseline, "logistic regression"), train(story.model, f"{story.model}.config")]
         folder = Path("experiments") / story.model
         scored = folder / "predict"
-        say(
-            f"python -m rec.main --mode predict --pipeline_config configs/{story.model}.config --input {story.data}/test"
-        )
-        runs.call(
-            *("--mode", "predict", "--pipeline_config", f"configs/{story.model}.config"),
-            *(
-                "--export_dir",
-                str(folder / "export"),
-                "--input",
-                f"{story.data}/test/*.parquet",
-                "--output",
-                str(scored),
-            ),
-        )
+        job = ["--mode", "predict", "--pipeline_config", f"configs/{story.model}.config"]
+        job += ["--export_dir", f"{folder}/export", "--input", f"{story.data}/test/*.parquet", "--output", str(scored)]
+        say(f"python -m rec.main {' '.join(job)}")
+        runs.call(*job)
     except DataError as error:
         print(f"error: {error}", file=sys.stderr)
         return 3

@@ -25,7 +25,8 @@ def test_logloss_by_hand():
 @pytest.mark.parametrize("exponent", [1.0, 1.1, 2.0])
 def test_ids_fall_as_a_power_of_their_rank(exponent):
     ids = zipf_ids(np.random.default_rng(0), size=200_000, vocabulary=100, exponent=exponent)
-    assert ids.min() >= 0 and ids.max() < 100
+    assert ids.min() >= 0
+    assert ids.max() < 100
     counts = np.sort(np.bincount(ids, minlength=100))[::-1]
     power = 1 - exponent
     cdf = (lambda x: np.log(x) / np.log(101)) if power == 0 else (lambda x: (x**power - 1) / (101**power - 1))
