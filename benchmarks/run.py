@@ -181,7 +181,7 @@ def page(found: dict[str, Any]) -> str:
     header += ["s to first step", "CPU s to it", "peak GiB", "while training", "eval AUC"]
     lines += [markdown(header, yardstick_rows(found["yardsticks"])), ""]
     lines += [
-        "Bare parts: the MLPs, the interaction and the look-ups of the config by themselves, forward, backward and update,",
+        "Bare parts: the MLPs, the interaction and the look-ups of the config by themselves, forward, backward, update,",
         "timed in the same run. Other framework: a well-known TorchRec framework on the same files, from",
         "`shared/bench/README.md`. Memory allowed: tables and optimizer state, and 0.6 GiB. Parts:",
         "",

@@ -31,5 +31,6 @@ def test_make_targets_and_configs_that_are_named_exist(page):
     text = page.read_text()
     targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
     assert set(re.findall(r"`?make ([a-z-]+)", " ".join(re.findall(r"`[^`]*`|```.*?```", text, re.DOTALL)))) <= targets
-    for name in re.findall(r"configs/[\w/]+\.config", text):
+    # x.config stands for a new model's.
+    for name in set(re.findall(r"configs/[\w/]+\.config", text)) - {"configs/tiny/x.config"}:
         assert (ROOT / name).exists(), name
