@@ -155,7 +155,7 @@ class LazyTables(nn.Module):
                 begin, end = int(offsets[run.first * batch]), int(offsets[run.last * batch])
                 span = slice(begin, end)
                 ids, lengths = indices[span], lengths[run.first * batch : run.last * batch]
-            if ids.numel() == 0:
+            if ids.numel() == 0 and not self.rule.all_rows:
                 continue
             per_feature = lengths.view(-1, batch).sum(dim=1)
             rows = ids + torch.repeat_interleave(run.row_offsets, per_feature, output_size=ids.numel())
@@ -180,6 +180,9 @@ class LazyTables(nn.Module):
         self, run: Run, rows: Tensor, values: Tensor, source: Tensor | None, weights: Tensor | None, step: int
     ) -> None:
         touched, grads = coalesce(rows, values, source, weights)
+        if self.rule.all_rows:
+            self._update_all(run, touched, grads, step)
+            return
         for start in range(0, touched.numel(), BLOCK_ROWS):
             at = touched[start : start + BLOCK_ROWS]
             w = run.weight.index_select(0, at).float()
@@ -188,6 +191,20 @@ class LazyTables(nn.Module):
             run.weight.index_copy_(0, at, w.to(run.weight.dtype))
             for name, values in state.items():
                 run.state[name].index_copy_(0, at, values)
+
+    def _update_all(self, run: Run, touched: Tensor, grads: Tensor, step: int) -> None:
+        """A dense step: rows that were not looked up have no gradient, but decay and moments of their own."""
+        for start in range(0, run.weight.shape[0], BLOCK_ROWS):
+            block = slice(start, start + BLOCK_ROWS)
+            rows = run.weight[block]
+            first, last = torch.searchsorted(touched, torch.tensor([start, start + rows.shape[0]])).tolist()
+            g = torch.zeros(rows.shape, dtype=torch.float32, device=rows.device)
+            g.index_copy_(0, touched[first:last] - start, grads[first:last])
+            w = rows.float()
+            state = {name: values[block] for name, values in run.state.items()}
+            self.rule.step(w, g, state, lr=self.lr, step=step, dim=run.dim)
+            if w.data_ptr() != rows.data_ptr():
+                rows.copy_(w)
 
 
 def coalesce(

@@ -67,6 +67,15 @@ DENSE = [
         "adagrad_optimizer { lr: 0.1 weight_decay: 1e-30 }",
         lambda p: torch.optim.Adagrad(p, lr=0.1, eps=1e-8),
     ),
+    # Every row in every step: the dense optimizers with an L2 penalty on whole tables.
+    (
+        "adam_optimizer { lr: 0.01 weight_decay: 0.05 weight_decay_mode: L2_ALL_ROWS }",
+        lambda p: torch.optim.Adam(p, lr=0.01, weight_decay=0.05),
+    ),
+    (
+        "adagrad_optimizer { lr: 0.1 weight_decay: 0.05 weight_decay_mode: L2_ALL_ROWS }",
+        lambda p: torch.optim.Adagrad(p, lr=0.1, eps=1e-8, weight_decay=0.05),
+    ),
 ]
 
 

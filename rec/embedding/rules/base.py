@@ -44,7 +44,8 @@ class SparseRule:
     Weight decay acts on touched rows only, once a step. L2 adds `weight_decay * w` to the gradient,
     DECOUPLE subtracts `lr * weight_decay * w` from the row (AdamW). L2_ELAPSED adds `weight_decay * w`
     once for every step since the row was last touched: on average over time what an L2 penalty on the
-    whole table adds, without a pass over the whole table.
+    whole table adds, without a pass over the whole table. L2_ALL_ROWS is the exception: every row is
+    updated in every step, as a dense optimizer does.
 
     Args:
         config: a message of the oneof `optimizer` of `SparseOptimizer`.
@@ -52,6 +53,7 @@ class SparseRule:
     Attributes:
         element_states: names of states of the shape of the table, [rows, dim].
         row_states: names of states with one number a row, [rows].
+        all_rows: whether a step updates the rows that it did not look up, too.
         counts_steps: whether it uses the number of the step.
         bounded: whether the size of a step does not grow with its gradient, which L2_ELAPSED asks for:
             the decay of a row untouched for long comes as one large gradient.
@@ -77,7 +79,8 @@ class SparseRule:
         if decay and mode == optimizer_pb2.NONE:
             log.warning("sparse weight_decay %g has no effect: weight_decay_mode is NONE", decay)
             decay = 0.0
-        self.l2 = decay if mode == optimizer_pb2.L2 else 0.0
+        self.all_rows = bool(decay) and mode == optimizer_pb2.L2_ALL_ROWS
+        self.l2 = decay if mode == optimizer_pb2.L2 or self.all_rows else 0.0
         self.decouple = decay if mode == optimizer_pb2.DECOUPLE else 0.0
         self.elapsed = decay if mode == optimizer_pb2.L2_ELAPSED else 0.0
         if self.elapsed:

@@ -109,7 +109,7 @@ class LarsSGD(SparseRule):
 
     def cuda_kernel(self, dim: int) -> Kernel | None:
         """LARS_SGD."""
-        if self.decouple:
+        if self.decouple or self.all_rows:
             return None
         arguments = {"momentum": self.momentum, "eta": ETA, "weight_decay": self.l2}
         return Kernel("LARS_SGD", {**arguments, **self.clipping()}, ("momentum",))
