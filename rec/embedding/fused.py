@@ -112,17 +112,19 @@ class FusedTables(nn.Module):
         for part in self._sequences:
             with torch.set_grad_enabled(torch.is_grad_enabled() and not part.frozen):
                 self._look_up_steps(part, features, found)
+        rows, most = self._rows(features)
         answers = []
         for part in self._bags:
             with torch.set_grad_enabled(torch.is_grad_enabled() and not part.frozen):
-                answers.append(self._look_up_bags(part, features))
+                answers.append(self._look_up_bags(part, features, most - rows))
         if self._recipes is None:
             layouts = [list(zip(answer.keys(), answer.length_per_key(), strict=True)) for answer in answers]
             self._recipes, self._widths = write_recipes(self.plan, self._bags, layouts)
+        values = [answer.values() if most == rows else answer.values()[:rows] for answer in answers]
         # One split: the backward of slices would fill a matrix of zeros for each.
         columns = [
-            answer.values().split(widths, dim=1) if len(widths) > 1 else (answer.values(),)
-            for answer, widths in zip(answers, self._widths, strict=True)
+            matrix.split(widths, dim=1) if len(widths) > 1 else (matrix,)
+            for matrix, widths in zip(values, self._widths, strict=True)
         ]
         blocks = []
         for recipe in self._recipes:
@@ -132,8 +134,23 @@ class FusedTables(nn.Module):
             blocks.append(pieces[0] if len(pieces) == 1 else torch.cat(pieces, dim=1))
         return blocks
 
-    def _look_up_bags(self, part: Part, features: dict[str, Tensor]) -> Any:
-        """KeyedTensor of all look-ups of a part."""
+    def _rows(self, features: dict[str, Tensor]) -> tuple[int, int]:
+        """Rows of the pooled look-ups' batch: here, and to be looked up.
+
+        The sums of a table that is cut by rows are reduced over the processes, which gloo does for equal sizes
+        only: the smaller batches (at the end of an epoch, or where rows were skipped) get rows without ids.
+        """
+        if not self._bags:
+            return 0, 0
+        rows = features[f"{self._bags[0].lookups[0].feature}.lengths"].numel()
+        if not any(self.placements[name].row_wise for part in self._bags for name in part.tables):
+            return rows, rows
+        most = torch.tensor([rows], device=self.device)
+        dist.all_reduce(most, op=dist.ReduceOp.MAX)
+        return rows, int(most)
+
+    def _look_up_bags(self, part: Part, features: dict[str, Tensor], empty: int) -> Any:
+        """KeyedTensor of all look-ups of a part, for the rows of the batch and `empty` more without ids."""
         from torchrec.sparse.jagged_tensor import KeyedJaggedTensor
 
         lengths = [ids_per_row(lookup, features) for lookup in part.lookups]
@@ -144,7 +161,7 @@ class FusedTables(nn.Module):
             [lookup.key for lookup in part.lookups],
             torch.cat([ids_of(lookup, features) for lookup in part.lookups]),
             weights=weights,
-            lengths=torch.cat(lengths),
+            lengths=torch.cat([nn.functional.pad(n, (0, empty)) for n in lengths] if empty else lengths),
         )
         return part.module(ids).wait()
 

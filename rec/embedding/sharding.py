@@ -118,12 +118,19 @@ def sharded_tensor(
         metadata.append(part)
         if rank == dist.get_rank(group):
             assert local is not None
-            mine.append(Shard(local, part))
+            # ShardedTensor refuses views with gaps (rows of a padded table), torch.distributed.checkpoint does not:
+            # it is built over a stand-in.
+            dense = local if local.is_contiguous() else torch.empty(local.shape, dtype=local.dtype, device=local.device)
+            mine.append(Shard(dense, part))
     dtype = local.dtype if local is not None else torch.float32
     whole = ShardedTensorMetadata(
         shards_metadata=metadata, size=torch.Size(shape), tensor_properties=TensorProperties(dtype=dtype)
     )
-    return ShardedTensor._init_from_local_shards_and_global_metadata(mine, whole, process_group=group)
+    tensor = ShardedTensor._init_from_local_shards_and_global_metadata(mine, whole, process_group=group)
+    for shard in tensor.local_shards():
+        assert local is not None
+        shard.tensor = local
+    return tensor
 
 
 def _bytes(spec: TableSpec) -> int:

@@ -1,4 +1,4 @@
-"""Two processes equal one; checkpoints of either are read by the other."""
+"""Two processes, with as many rows or not, equal one; checkpoints of either are read by the other."""
 
 from __future__ import annotations
 
@@ -62,6 +62,23 @@ def test_a_checkpoint_of_one_process_continues_on_two(folder, name):
     dcp.load(one.tables_state(), checkpoint_id=str(folder / f"{name}_world1"))
     workers.train_step(one, workers.whole(workers.STEPS, 2))
     equal(torch.load(folder / f"{name}_resharded.pt"), one.export_weights())
+
+
+@pytest.mark.parametrize("name", workers.OPTIMIZERS)
+def test_values_survive_changes_of_the_number_of_processes_exactly(folder, name):
+    loaded = workers.group(name)
+    dcp.load(loaded.tables_state(), checkpoint_id=str(folder / f"{name}_world2"))
+    two = torch.load(folder / f"{name}_weights.pt")
+    for table, values in loaded.export_weights().items():
+        assert torch.equal(values, two[table]), table
+    one = workers.group(name)
+    dcp.load(one.tables_state(), checkpoint_id=str(folder / f"{name}_world1"))
+    back = workers.group(name)
+    dcp.load(back.tables_state(), checkpoint_id=str(folder / f"{name}_back"))
+    state = back.tables_state()
+    assert any(key.count(".") == 2 for key in state)  # optimizer states too
+    for key, values in one.tables_state().items():
+        assert torch.equal(values, state[key]), key
 
 
 def test_both_kinds_of_placement_were_tested(folder):

@@ -14,10 +14,14 @@ from rec.embedding import EmbeddingGroup
 from rec.protos import optimizer_pb2
 from tests.embedding.helpers import FEATURES, GROUPS, batch, build
 
+ADAGRAD = "adagrad_optimizer { lr: 0.1 initial_accumulator_value: 0.1 }"
+ADAM = "adam_optimizer { lr: 0.1 weight_decay: 0.01 }"
 OPTIMIZERS = {
-    "adagrad": "adagrad_optimizer { lr: 0.1 initial_accumulator_value: 0.1 }",
+    "adagrad": ADAGRAD,
     "rowwise": "rowwise_adagrad_optimizer { lr: 0.1 }",
-    "adam": "adam_optimizer { lr: 0.1 weight_decay: 0.01 }",
+    "adam": ADAM,
+    "padded_adagrad": ADAGRAD,  # widths of 10 and 1, stored as 12 and 4
+    "padded_adam": ADAM,
 }
 ROW_WISE = 'embedding_constraints { sharding_types: "row_wise" }'
 # Cut over the processes: a table that DEEP and SEQUENCE share, a weighted one, one with fewer rows than fit evenly.
@@ -26,16 +30,23 @@ SHARDED = (
     .replace("weighted: true pooling", f"weighted: true {ROW_WISE} pooling")
     .replace('"flag" num_buckets: 2', f'"flag" {ROW_WISE} num_buckets: 3')
 )
+PADDED = (
+    SHARDED.replace("embedding_dim: 8", "embedding_dim: 10"),
+    GROUPS.replace("deep {", "wide_embedding_dim: 1 deep {"),
+)
+# Rows of each rank, step after step: even, and uneven in both directions.
+ROWS = [(6, 6), (7, 3), (2, 5), (5, 1), (3, 6)]
 STEPS = 4
 
 
 def group(optimizer: str) -> EmbeddingGroup:
     message = text_format.Parse(OPTIMIZERS[optimizer], optimizer_pb2.SparseOptimizer())
-    return EmbeddingGroup(*build(SHARDED, GROUPS), sparse_optimizer=message, seed=3)
+    texts = PADDED if optimizer.startswith("padded") else (SHARDED, GROUPS)
+    return EmbeddingGroup(*build(*texts), sparse_optimizer=message, seed=3)
 
 
 def part(step: int, rank: int) -> dict[str, Tensor]:
-    return batch(build(SHARDED, GROUPS)[0], 6, seed=10 * step + rank)
+    return batch(build(SHARDED, GROUPS)[0], ROWS[step][rank], seed=10 * step + rank)
 
 
 def whole(step: int, world: int) -> dict[str, Tensor]:
@@ -70,6 +81,7 @@ def run(rank: int, world: int, folder: str) -> None:
         # What one process saved, cut over two.
         other = group(name)
         dcp.load(other.tables_state(), checkpoint_id=f"{folder}/{name}_world1")
+        dcp.save(other.tables_state(), checkpoint_id=f"{folder}/{name}_back")
         train_step(other, part(STEPS, rank))
         weights = other.export_weights()
         if rank == 0:

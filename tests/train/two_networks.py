@@ -28,21 +28,25 @@ SCENARIOS = {
     "adagrad": "adagrad_optimizer { lr: 0.05 }",
     "rowwise": "rowwise_adagrad_optimizer { lr: 0.05 }",
     "adam": "adam_optimizer { lr: 0.01 }",
-    "cut": "adagrad_optimizer { lr: 0.05 }",  # tables cut by rows over the processes
+    # tables cut by rows over the processes
+    "cut_adagrad": "adagrad_optimizer { lr: 0.05 }",
+    "cut_adam": "adam_optimizer { lr: 0.01 }",
 }
 STEPS, ROWS = 3, 96
 
 
-def cuts(name: str, world: int) -> list[int]:
+def cuts(world: int) -> list[int]:
     """Where each rank's rows of a step begin: uneven, so that means of means would show."""
     if world == 1:
         return [0, ROWS]
-    return [0, ROWS // 2 if name == "cut" else 30, ROWS]
+    return [0, 30, ROWS]
 
 
 def train(name: str, data: Path, folder: Path, rank: int, world: int) -> None:
     """Some steps, then a checkpoint `<folder>/<name>-<world>/step-<n>`."""
-    cut = 'train_config { global_embedding_constraints { sharding_types: "row_wise" } }' if name == "cut" else ""
+    cut = (
+        'train_config { global_embedding_constraints { sharding_types: "row_wise" } }' if name.startswith("cut") else ""
+    )
     sparse = f"train_config {{ sparse_optimizer {{ {SCENARIOS[name]} }} }}"
     loaded = load_config("configs/tiny/multi_tower_din.config", [SETTINGS, cut, sparse, *overrides(data)])
     job = Job(loaded, World(rank, world))
@@ -54,7 +58,7 @@ def train(name: str, data: Path, folder: Path, rank: int, world: int) -> None:
     from rec.tasks import TrainMetrics
 
     run = Run(network, optimizers, TrainMetrics(tasks), ema=None, scaler=None, device=job.device)
-    begin, end = cuts(name, world)[rank : rank + 2]
+    begin, end = cuts(world)[rank : rank + 2]
     for i in range(STEPS):
         mine = rows.slice(i * ROWS + begin, end - begin)
         parts = [mine] if i != 1 else [mine.slice(0, 17), mine.slice(17)]  # the second step in micro-batches
