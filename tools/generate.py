@@ -28,11 +28,11 @@ from tools.scores import auc, logloss
 class Plan:
     """What to generate."""
 
-    train: int = 100_000
+    train: int = 200_000
     valid: int = 20_000
     test: int = 20_000
     dense: int = 4
-    vocabularies: tuple[int, ...] = (1000, 300, 100, 50, 20, 10)
+    vocabularies: tuple[int, ...] = (400, 200, 100, 50, 20, 10)
     zipf: float = 1.1
     pairs: int = 4  # planted pairs of id columns
     rank: int = 4  # width of the planted vectors
