@@ -5,6 +5,7 @@ Loaders are made first and import no torch, so that reader workers already decod
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -25,6 +26,9 @@ if TYPE_CHECKING:
     from rec.network import Network
     from rec.protos import pipeline_pb2
     from rec.tasks import Task
+
+
+log = logging.getLogger(__name__)
 
 
 @dataclass
@@ -49,7 +53,10 @@ class Job:
 
     @cached_property
     def encoder(self) -> Encoder:
-        return Encoder.from_config(self.config)
+        encoder = Encoder.from_config(self.config)
+        for note in encoder.notes():
+            log.warning("%s", note)
+        return encoder
 
     def train_loader(self) -> Loader:
         """Batches to learn from: shuffled if the config says so, spread over the processes."""
@@ -64,6 +71,7 @@ class Job:
             rank=self.world.rank,
             world=self.world.size,
             drop_remainder=data.drop_remainder,
+            mask_prob=data.sample_mask_prob,
         )
 
     def eval_loader(self, path: str) -> Loader:
@@ -97,9 +105,7 @@ class Job:
 
     def rows(self, path: str, count: int) -> pa.RecordBatch:
         """The first rows of a path as they lie there, with the columns that features and labels need."""
-        loader = Loader(
-            self.encoder, path, self.config.data_config, batch_size=count, num_workers=0, keep_rows=True
-        )
+        loader = Loader(self.encoder, path, self.config.data_config, batch_size=count, num_workers=0, keep_rows=True)
         batch = next(iter(loader.epoch(0)), None)
         if batch is None or batch.rows is None:
             raise DataError("no rows", file=path)

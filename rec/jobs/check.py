@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import logging
 import os
 from collections import Counter, defaultdict
 from typing import TYPE_CHECKING
@@ -42,14 +43,17 @@ def run(loaded: Loaded, args: argparse.Namespace, world: World) -> None:
     job = Job(loaded, world, args.device)
     say = print if world.is_main else _silent
     say(f"# resolved config\n\n{loaded.text()}")
-    network = job.network()
-    trainer = _trainer(job, network)
+    with _Noted() as noted:
+        _ = job.encoder
+        network = job.network()
+        trainer = _trainer(job, network)
+        _warn_of_settings(job)
     say(f"# feature groups\n\n{_groups(network)}\n")
     say(f"# tables\n\n{_tables(job, network)}\n")
     say(f"# parameters\n\n{_parameters(network)}\n")
     say(f"# memory\n\n{_memory(job, network)}\n")
     say("# suspicious\n")
-    say("\n".join(f"  - {warning}" for warning in loaded.warnings) or "  nothing")
+    say("\n".join(f"  - {warning}" for warning in [*loaded.warnings, *noted.texts]) or "  nothing")
     say("\n# data\n")
     try:
         say(_data(job, trainer))
@@ -57,6 +61,36 @@ def run(loaded: Loaded, args: argparse.Namespace, world: World) -> None:
         say("  the config is fine, but its data is not there or wrong:")
         raise
     say("\nthe config is fine, and one step of training works")
+
+
+class _Noted(logging.Handler):
+    """Within: keeps what is warned of while parts are built, so that the report has it too."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.WARNING)
+        self.texts: list[str] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if record.getMessage() not in self.texts:
+            self.texts.append(record.getMessage())
+
+    def __enter__(self) -> _Noted:
+        logging.getLogger("rec").addHandler(self)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        logging.getLogger("rec").removeHandler(self)
+
+
+def _warn_of_settings(job: Job) -> None:
+    """What a training would warn of at its start, and an export at its end."""
+    from rec.export import Exporter
+    from rec.train.settings import read_param_map, warn_of_idle
+
+    warn_of_idle(job.config.train_config)
+    read_param_map(job.config.train_config)
+    if job.config.HasField("export_config"):
+        Exporter(job.config, job.tasks(), directory=os.devnull)
 
 
 def _trainer(job: Job, network: Network) -> Trainer:

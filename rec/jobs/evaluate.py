@@ -6,7 +6,8 @@ import argparse
 
 from rec.assemble import Job
 from rec.config.load import Loaded
-from rec.jobs.restore import restored, write_json
+from rec.jobs.files import write_json
+from rec.jobs.restore import restored
 from rec.jobs.text import table
 from rec.world import World
 
@@ -25,9 +26,7 @@ def run(loaded: Loaded, args: argparse.Namespace, world: World) -> None:
     from rec.train.evaluate import evaluate
 
     try:
-        metrics, rows = evaluate(
-            network, job.tasks(), loader.epoch(0), device=job.device, num_steps=settings.num_steps
-        )
+        metrics, rows = evaluate(network, job.tasks(), loader.epoch(0), device=job.device, num_steps=settings.num_steps)
     finally:
         loader.close()
     if world.is_main:

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import argparse
-import json
 import logging
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rec.assemble import Job
@@ -36,7 +34,9 @@ def choose(job: Job, which: str | None) -> Checkpoint:
         return find_checkpoint(which)
     steps = checkpointer.steps()
     if not steps:
-        raise DataError("no checkpoint to take; train first, or give --checkpoint FOLDER", file=str(checkpointer.directory))
+        raise DataError(
+            "no checkpoint to take; train first, or give --checkpoint FOLDER", file=str(checkpointer.directory)
+        )
     if which and which.isdigit():
         if int(which) not in steps:
             raise DataError(f"no checkpoint of step {which}; there are {steps}", file=str(checkpointer.directory))
@@ -74,10 +74,3 @@ def restored(job: Job, args: argparse.Namespace, *, ema: bool | None = None) -> 
     load_network(network, checkpoint, ema=averaged)
     log.info("weights of %s", checkpoint.path)
     return network.eval(), checkpoint
-
-
-def write_json(path: Path, values: object) -> None:
-    """Writes JSON so that it is never seen half written."""
-    from rec.jobs.train import write_aside
-
-    write_aside(path, json.dumps(values, indent=2) + "\n")

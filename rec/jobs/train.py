@@ -9,7 +9,9 @@ import time
 from pathlib import Path
 
 from rec.assemble import Job
+from rec.config.errors import ConfigError
 from rec.config.load import Loaded
+from rec.jobs.files import write_text
 from rec.jobs.text import table
 from rec.world import World
 
@@ -32,8 +34,16 @@ def run(loaded: Loaded, args: argparse.Namespace, world: World) -> None:
     eval_loader = job.eval_loader(config.eval_input_path)
     test_loader = job.eval_loader(config.test_input_path) if config.test_input_path else None
     if world.is_main:
-        job.model_dir.mkdir(parents=True, exist_ok=True)
-        write_aside(job.model_dir / "pipeline.config", loaded.text())
+        try:
+            job.model_dir.mkdir(parents=True, exist_ok=True)
+            write_text(job.model_dir / "pipeline.config", loaded.text())
+        except OSError as err:
+            raise ConfigError(
+                f"cannot write to model_dir {job.model_dir}: {err.strerror or err}",
+                config,
+                "model_dir",
+                hint="name a folder that can be made and written",
+            ) from err
 
     network, tasks = job.network(), job.tasks()
 
@@ -96,10 +106,3 @@ def forget(model_dir: Path) -> None:
         else:
             path.unlink(missing_ok=True)
     log.info("forgot the run in %s", model_dir)
-
-
-def write_aside(path: Path, text: str) -> None:
-    """Writes a text file so that it is never seen half written."""
-    aside = path.with_name(path.name + ".tmp")
-    aside.write_text(text, encoding="utf-8")
-    aside.replace(path)
