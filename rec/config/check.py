@@ -17,6 +17,9 @@ from rec.config.names import listed, suggest
 from rec.config.proto import Proto
 from rec.protos import data_pb2
 
+# How an export may store tables (rec.export.quantize).
+TABLE_DATA_TYPES = ("FP32", "FP16", "INT8")
+
 
 def check(config: Proto) -> list[ConfigError]:
     """Refuses a config that cannot work; returns what looks like a slip.
@@ -50,8 +53,26 @@ def _check_train(config: Proto) -> None:
     if not train.num_steps and not train.num_epochs:
         zero = next((f for f in ("num_epochs", "num_steps") if train.HasField(f)), None)
         raise ConfigError("neither num_steps nor num_epochs is set", train, zero, hint="set num_epochs: 1, for example")
-    if config.data_config.batch_size == 0:
-        raise ConfigError("batch_size is 0", config.data_config, "batch_size", hint="give at least 1")
+    data = config.data_config
+    for name in ("batch_size", "shuffle_buffer_size"):
+        if getattr(data, name) == 0:
+            hint = "give at least 1" if name == "batch_size" else "give at least 1, or set shuffle: false"
+            raise ConfigError(f"{name} is 0", data, name, hint=hint)
+    if not 0 <= data.sample_mask_prob < 1:
+        raise ConfigError(
+            f"sample_mask_prob is {data.sample_mask_prob:g}, expected within [0, 1)", data, "sample_mask_prob"
+        )
+    ema = train.dense_optimizer.ema
+    if not 0 <= ema.decay < 1:
+        raise ConfigError(f"decay is {ema.decay:g}, expected within [0, 1)", ema, "decay", hint="0.999 is usual")
+    storage = config.export_config.table_data_type
+    if storage not in TABLE_DATA_TYPES:
+        raise ConfigError(
+            f'table_data_type is "{storage}"',
+            config.export_config,
+            "table_data_type",
+            hint=suggest(storage, TABLE_DATA_TYPES, what="known are"),
+        )
 
 
 def _check_features(config: Proto, features: Sequence[Named]) -> None:

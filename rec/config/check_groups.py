@@ -59,6 +59,14 @@ def _check_members(group: Proto, known: dict[str, Named]) -> None:
                 index=i,
                 hint=suggest(name, known, what="features"),
             )
+        if getattr(known[name].config, "stub_type", False):
+            raise ConfigError(
+                f'group "{group.group_name}" names feature "{name}", which is a stub: an input of other features only',
+                group,
+                "feature_names",
+                index=i,
+                hint="remove stub_type, or take it out of the group",
+            )
         if name in list(group.feature_names)[:i]:
             raise ConfigError(
                 f'group "{group.group_name}" names feature "{name}" twice',

@@ -108,12 +108,18 @@ def _call(custom: Proto, args: tuple[Any, ...], kw: dict[str, Any]) -> Any:
         signature.bind(*args, **kwargs)
     except TypeError as e:
         raise ConfigError(
-            f"{custom.class_path} cannot be called with the keyword arguments {listed(kwargs) or '(none)'}: {e}",
+            f"{custom.class_path} cannot be called with {_positional(args)}the keyword arguments "
+            f"{listed(kwargs) or '(none)'}: {e}",
             custom,
             "kwargs" if custom.HasField("kwargs") else "class_path",
             hint=f"its signature is {signature}",
         ) from e
     return cls(*args, **kwargs)
+
+
+def _positional(args: tuple[Any, ...]) -> str:
+    """What is handed over by place, by type: nothing else tells a user what a plug-in is given."""
+    return f"({', '.join(type(a).__name__ for a in args)}) and " if args else ""
 
 
 def oneof(msg: Proto, name: str) -> Proto:

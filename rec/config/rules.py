@@ -8,12 +8,15 @@ from typing import Any
 from google.protobuf.descriptor import FieldDescriptor
 
 from rec.config.errors import ConfigError
+from rec.config.limits import check_limits
 from rec.config.options import no_effect, required, unsupported
 from rec.config.proto import Field, Proto
 
+_FLOATS = (FieldDescriptor.CPPTYPE_DOUBLE, FieldDescriptor.CPPTYPE_FLOAT)
+
 
 def check_options(msg: Proto) -> list[ConfigError]:
-    """Refuses missing required fields and set unsupported ones, in a message and all below it.
+    """Refuses missing required fields, set unsupported ones and nan, in a message and all below it.
 
     A field that is set to its default changes nothing and may stay.
 
@@ -21,9 +24,14 @@ def check_options(msg: Proto) -> list[ConfigError]:
         Warnings of fields that were set but change nothing.
     """
     warnings: list[ConfigError] = []
+    check_limits(msg)
     for field, value in msg.ListFields():
         if field.message_type is None and not field.is_repeated and value == field.default_value:
             continue
+        if field.cpp_type in _FLOATS and any(v != v for v in (value if field.is_repeated else [value])):
+            raise ConfigError(
+                f'"{field.name}" of {msg.DESCRIPTOR.name} is not a number', msg, field.name, hint="write a number"
+            )
         if remedy := unsupported(field):
             raise ConfigError(f'"{field.name}" of {msg.DESCRIPTOR.name} is not supported', msg, field.name, hint=remedy)
         if why := no_effect(field):
@@ -34,6 +42,10 @@ def check_options(msg: Proto) -> list[ConfigError]:
         if required(field) and not field.is_repeated and not msg.HasField(field.name):
             raise ConfigError(
                 f'{msg.DESCRIPTOR.name} lacks "{field.name}", which is required', msg, hint=f"add {_sketch(field)}"
+            )
+        if required(field) and not field.is_repeated and getattr(msg, field.name) == "":
+            raise ConfigError(
+                f'"{field.name}" of {msg.DESCRIPTOR.name} is empty', msg, field.name, hint=f"set {_sketch(field)}"
             )
     for sub in _children(msg):
         warnings += check_options(sub)

@@ -211,12 +211,11 @@ class Encoder:
     def notes(self) -> list[str]:
         """Settings without effect and other suspicious things, for `check`."""
         notes = [f'feature "{f.name}": {note}' for f in self.features for note in f.notes]
-        known = {*self.label_fields, *self.weight_fields}
-        for feature in self.features:
+        for feature in self.features:  # labels among them are told by rec.config.check_effects, with their place
             notes += [
-                f'feature "{feature.name}" reads column "{name}", which is a label or sample weight'
+                f'feature "{feature.name}" reads column "{name}", which is a sample weight'
                 for name in feature.inputs
-                if name in known
+                if name in self.weight_fields
             ]
         return notes
 

@@ -78,6 +78,8 @@ class _Worker:
                 [sys.executable, "-c", _BOOT, str(theirs.fileno()), json.dumps(sys.path)],
                 pass_fds=[theirs.fileno()],
                 stdin=subprocess.DEVNULL,
+                # Out of reach of Ctrl-C and of signals to the job's group, from the first moment on.
+                start_new_session=True,
                 # One core per worker; the trainer's thread settings are not meant for it.
                 env=os.environ | {"OMP_NUM_THREADS": "1"},
             )

@@ -41,8 +41,6 @@ class IdFeature(Feature):
         # A step holds one id unless the config says otherwise; a row any number.
         self.value_dim = config.value_dim if config.HasField("value_dim") else int(self.is_sequence)
         self.multi_value_steps = self.is_sequence and self.value_dim != 1
-        if config.HasField("fg_value_type"):
-            self.notes.append("fg_value_type has no effect: an id is the same as number and as text")
         bucketizer = self._bucketizer()
         rows = bucketizer.rows
         if scope.encoded:

@@ -171,6 +171,14 @@ class RawFeature(Feature):
             raise ConfigError(
                 f'feature "{self.name}" has {kind} but no embedding_dim', config, kind, hint="set embedding_dim"
             )
+        for name in ("num_channels", "temperature"):
+            if kind == "autodis" and not getattr(config.autodis, name) > 0:
+                raise ConfigError(
+                    f'autodis of feature "{self.name}" has {name} {getattr(config.autodis, name):g}',
+                    config.autodis,
+                    name,
+                    hint="give more than 0; 16 channels and a temperature of 0.1 are usual",
+                )
         if kind == "autodis" and self.value_dim != 1:
             raise ConfigError(
                 f'feature "{self.name}" has autodis and value_dim {self.value_dim}',

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import functools
+import inspect
 from collections.abc import Callable
+from typing import Any
 
 from torch import Tensor
 
@@ -34,6 +36,29 @@ class CustomLoss(Loss):
         return losses
 
 
+def _bound(target: Any, config: Custom) -> Any:
+    """A function with its `kwargs`; a wrong name among them is told before training begins."""
+    kwargs = custom_kwargs(config)
+    if not callable(target):
+        return target
+    try:
+        signature = inspect.signature(target)
+    except ValueError:  # a builtin that does not tell
+        return functools.partial(target, **kwargs)
+    try:
+        signature.bind(None, None, **kwargs)
+    except TypeError as err:
+        raise ConfigError(
+            f"loss {config.class_path} cannot be called as f(logits, labels"
+            + "".join(f", {name}=..." for name in kwargs)
+            + f"): {err}",
+            config,
+            "kwargs" if config.HasField("kwargs") else "class_path",
+            hint=f"its signature is {signature}",
+        ) from err
+    return functools.partial(target, **kwargs)
+
+
 def build_custom(config: Custom, *, num_class: int) -> Loss:
     """The loss that `config` names: a subclass of Loss, another class with `__call__`, or a function.
 
@@ -43,7 +68,7 @@ def build_custom(config: Custom, *, num_class: int) -> Loss:
     """
     target = import_object(config.class_path, config)
     is_class = isinstance(target, type)
-    made = LOSSES.build(config) if is_class else functools.partial(target, **custom_kwargs(config))
+    made = LOSSES.build(config) if is_class else _bound(target, config)
     if isinstance(made, Loss):
         return made
     if not callable(made):

@@ -44,6 +44,8 @@ def build_tasks(config: pipeline_pb2.EasyRecConfig) -> list[Task]:
     for setting in ("losses", "metrics", "train_metrics"):
         if getattr(model_config, setting):
             log.warning("model_config.%s has no effect: each of the task_towers has its own", setting)
+    if model_config.HasField("num_class") and model_config.num_class != 1:
+        log.warning("model_config.num_class has no effect: each of the task_towers has its own")
     tasks = [_tower_task(tower, config) for tower in towers]
     names = [task.name for task in tasks]
     for index, name in enumerate(names):

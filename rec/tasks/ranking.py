@@ -159,7 +159,9 @@ class RankingTask(Task):
         if self.kind == "regression":
             fine, expected = math.isfinite(low) and math.isfinite(high), "a finite number"
         elif self.kind == "multiclass":
-            fine, expected = low >= 0 and high <= self.num_class - 1, f"a class number 0 to {self.num_class - 1}"
+            whole = bool((labels == labels.round()).all())
+            fine = whole and low >= 0 and high <= self.num_class - 1
+            expected = f"a whole class number 0 to {self.num_class - 1}"
         else:
             fine, expected = low >= 0 and high <= 1, "0 or 1 (or a probability between)"
         if not fine:

@@ -23,6 +23,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from rec.config.errors import DataError
 from rec.train import ranks, safe_dcp
 
 log = logging.getLogger(__name__)
@@ -37,6 +38,10 @@ class CheckpointError(Exception):
     """A checkpoint that is missing, damaged, unsafe or of another network."""
 
     user_error = True  # its text says what to do; a traceback would bury it
+
+
+class NoCheckpointError(CheckpointError, DataError):
+    """There is none where one was named: data that is missing (exit code 3)."""
 
 
 def differences(wanted: Mapping[str, tuple[int, ...]], found: Mapping[str, tuple[int, ...]]) -> dict[str, list[str]]:
@@ -227,7 +232,11 @@ class Checkpointer:
             aside.mkdir(parents=True)
         ranks.barrier()
         with safe_dcp.quiet():
-            dcp.save({name: _alone(t) for name, t in tensors.items()}, storage_writer=dcp.FileSystemWriter(aside), no_dist=ranks.world() == 1)
+            dcp.save(
+                {name: _alone(t) for name, t in tensors.items()},
+                storage_writer=dcp.FileSystemWriter(aside),
+                no_dist=ranks.world() == 1,
+            )
         if self.rank == 0:
             _write(aside / STATE, json.dumps({**info, "step": step}, indent=1))
             for name, content in (files or {}).items():
@@ -283,7 +292,7 @@ def find_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
     for folder in (path, path / "checkpoints"):
         if latest := Checkpointer(folder).latest():
             return latest
-    raise CheckpointError(f"no checkpoint in {path}: expected a step-<n> folder, or a model_dir with checkpoints/")
+    raise NoCheckpointError(f"no checkpoint in {path}: expected a step-<n> folder, or a model_dir with checkpoints/")
 
 
 def _alone(tensor: Any) -> Any:

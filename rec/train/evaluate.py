@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Iterable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from itertools import islice
@@ -58,4 +59,12 @@ def evaluate(
                     log.info("evaluated %d batches, %d rows", i, evaluation.rows)
     finally:
         network.train(was_training)
-    return evaluation.compute(), int(ranks.total(evaluation.rows))
+    values, rows = evaluation.compute(), int(ranks.total(evaluation.rows))
+    undefined = [name for name, value in values.items() if math.isnan(value)]
+    if undefined and ranks.rank() == 0:
+        log.warning(
+            "not defined on the %d rows evaluated: %s (labels of one class only, or no row that counts)",
+            rows,
+            ", ".join(undefined),
+        )
+    return values, rows

@@ -7,6 +7,7 @@ own, and a resumed run decides as the unbroken one did.
 from __future__ import annotations
 
 import json
+import math
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -43,11 +44,25 @@ class Record:
             "seconds": round(self.seconds, 3),
             "rows": self.rows,
             "split": self.split,
-            "metrics": self.metrics,
+            "metrics": _nulls(self.metrics),
         }
         if self.train is not None:
-            entry["train"] = self.train
+            entry["train"] = _nulls(self.train)
         return json.dumps(entry)
+
+    @classmethod
+    def from_json(cls, line: str) -> Record:
+        """Back from a line."""
+        entry = json.loads(line)
+        for name in ("metrics", "train"):
+            if entry.get(name) is not None:
+                entry[name] = {key: math.nan if v is None else v for key, v in entry[name].items()}
+        return cls(**entry)
+
+
+def _nulls(values: Mapping[str, float]) -> dict[str, float | None]:
+    """A nan is null: NaN is no JSON, and other readers than Python's stop at it."""
+    return {name: None if math.isnan(value) else value for name, value in values.items()}
 
 
 class History:
@@ -84,8 +99,8 @@ class History:
         lines = self.path.read_text(encoding="utf-8").splitlines() if self.path and self.path.exists() else []
         for line in lines:
             try:
-                self.records.append(Record(**json.loads(line)))
-            except (ValueError, TypeError):
+                self.records.append(Record.from_json(line))
+            except (ValueError, TypeError, AttributeError):
                 continue  # torn by a kill while it was written
         return self
 

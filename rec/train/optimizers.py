@@ -53,6 +53,10 @@ def build_optimizer(
         kwargs["fused"] = True
     else:
         kwargs["foreach"] = True
+    if not msg.weight_decay >= 0:  # torch looks at its own default only, not at what groups are given
+        raise ConfigError(
+            f"{type(msg).__name__} has weight_decay {msg.weight_decay:g}", msg, "weight_decay", hint="give 0 or more"
+        )
     all_alike = decay_vectors or not msg.weight_decay  # one group: one kernel call
     matrices = [p for p in params.values() if p.ndim > 1 or all_alike]
     vectors = [p for p in params.values() if p.ndim <= 1 and not all_alike]

@@ -56,7 +56,7 @@ def warn_of_idle(config: TrainConfig) -> None:
         log.warning('grad_scaler has no effect without mixed_precision: "FP16"')
     if config.HasField("best_metric_larger_is_better") and not config.HasField("best_metric"):
         log.warning("best_metric_larger_is_better has no effect without best_metric")
-    if config.save_checkpoints_epochs and config.HasField("save_checkpoints_steps"):
+    if config.save_checkpoints_epochs and config.HasField("save_checkpoints_steps") and config.save_checkpoints_steps:
         log.warning("save_checkpoints_steps has no effect beside save_checkpoints_epochs")
     if config.tensorboard_summaries and not config.use_tensorboard:
         log.warning("tensorboard_summaries has no effect with use_tensorboard: false")

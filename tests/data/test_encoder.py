@@ -306,10 +306,10 @@ def test_an_asset_folder_replaces_that_of_the_config(tmp_path):
     assert pickle.loads(pickle.dumps(before)).encode(rows).features["brand.values"].tolist() == [1, 0, 0]
 
 
-def test_a_feature_that_reads_a_label_is_suspicious():
+def test_a_feature_that_reads_a_sample_weight_is_suspicious():
     text = 'feature_configs { raw_feature { feature_name: "f" expression: "user:click" embedding_dim: 3 } }'
-    notes = Encoder.from_config(config(text, data='label_fields: "click"')).notes()
-    assert any("which is a label" in n for n in notes)
+    notes = Encoder.from_config(config(text, data='sample_weight_fields: "click"')).notes()
+    assert any("which is a sample weight" in n for n in notes)
     assert any("embedding_dim has no effect" in n for n in notes)
 
 

@@ -329,4 +329,4 @@ def test_bytes_that_are_no_text_are_ids_when_hashed_and_wrong_where_numbers_are_
 
 
 def test_a_setting_without_effect_is_told():
-    assert "fg_value_type has no effect" in feature(HASH % 'fg_value_type: "int64"').notes[0]
+    assert "default_bucketize_value has no effect" in feature(HASH % "default_bucketize_value: 1").notes[0]

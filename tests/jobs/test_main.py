@@ -100,6 +100,57 @@ def test_an_unknown_checkpoint_exits_3_and_lists_those_there(trained, capsys):
     assert "no checkpoint of step 123456" in capsys.readouterr().err
 
 
+def test_a_checkpoint_folder_that_is_none_exits_3(trained, tmp_path, capsys):
+    assert run(trained, "--mode", "evaluate", "--checkpoint", str(tmp_path)) == WRONG_DATA
+    assert f"no checkpoint in {tmp_path}" in capsys.readouterr().err
+
+
+def test_a_model_dir_that_cannot_be_made_exits_2_without_a_traceback(tmp_path, capsys):
+    (tmp_path / "file").write_text("")
+    assert run(write_tiny(tmp_path), "--model_dir", str(tmp_path / "file/run")) == WRONG_CONFIG
+    err = capsys.readouterr().err
+    assert "cannot write to model_dir" in err
+    assert "Traceback" not in err
+
+
+def test_check_reports_what_is_only_found_while_building(tmp_path, capsys):
+    idle = "train_config { best_metric_larger_is_better: true } model_config { num_class: 1 }"
+    feature = (
+        'feature_configs { id_feature { feature_name: "city" hash_bucket_size: 9 default_bucketize_value: 3 } } '
+        'model_config { feature_groups { group_name: "city" group_type: DEEP feature_names: "city" } '
+        'multi_tower { towers { input: "city" mlp { hidden_units: 4 } } } }'
+    )
+    assert run(write_tiny(tmp_path), "--mode", "check", "--set", idle, "--set", feature) == 0
+    suspicious = capsys.readouterr().out.partition("# suspicious")[2]
+    assert "best_metric_larger_is_better has no effect" in suspicious
+    assert "default_bucketize_value has no effect: every value has a hash" in suspicious
+
+
+def test_a_metric_that_is_not_defined_is_told_and_null_in_the_file(tmp_path, capsys):
+    folder = write_tiny(tmp_path, train=300, evaluation=1)
+    assert run(folder, "--set", "export_config { after_training: false }") == 0
+    assert "not defined on the 1 rows evaluated: auc" in capsys.readouterr().err
+    assert '"auc": null' in (folder / "model/metrics.jsonl").read_text()
+
+
+def test_masked_features_learn_their_default(tmp_path):
+    # With every second row masked the same config ends with other weights: the setting reaches the reader.
+    mask = "data_config { sample_mask_prob: 0.5 }"
+    config = tmp_path / "masked.config"
+    here = Path(CONFIG).parent.resolve()
+    text = (here / "data.config").read_text().replace("num_buckets: 50", "num_buckets: 50 use_mask: true")
+    (tmp_path / "data.config").write_text(text)
+    config.write_text((here.parent.parent / CONFIG).read_text())
+    folder = write_tiny(tmp_path, train=300, evaluation=100)
+    quick = ("--set", "export_config { after_training: false } train_config { num_epochs: 1 }")
+    losses = []
+    for i, extra in enumerate(["", mask]):
+        assert run(folder, *quick, "--set", extra, "--model_dir", str(tmp_path / f"run{i}"), config=str(config)) == 0
+        line = json.loads((tmp_path / f"run{i}/metrics.jsonl").read_text().splitlines()[-1])
+        losses.append(line["train"]["loss"])
+    assert losses[0] != losses[1]
+
+
 def test_a_bug_exits_1_with_its_traceback(tmp_path, capsys, monkeypatch):
     def broken(*_: object) -> None:
         raise RuntimeError("a bug")

@@ -270,7 +270,8 @@ def test_settings_without_effect_are_warned_of(caplog: pytest.LogCaptureFixture)
         ("binary_cross_entropy {}", 2.0, "values from 0 to 2, expected 0 or 1"),
         ("binary_cross_entropy {}", float("nan"), "values from nan to nan"),
         ("l2_loss {}", float("inf"), "expected a finite number"),
-        ("softmax_cross_entropy {}", 3.0, "expected a class number 0 to 2"),
+        ("softmax_cross_entropy {}", 3.0, "expected a whole class number 0 to 2"),
+        ("softmax_cross_entropy {}", 0.5, "expected a whole class number 0 to 2"),
     ],
 )
 def test_labels_out_of_range_are_told(losses: str, label: float, message: str):

@@ -153,3 +153,9 @@ def test_foreign_state_is_refused():
         opt.load_state({"x/exp_avg": torch.zeros(1)})
     with pytest.raises(KeyError, match="has shape"):
         opt.load_state({"w/exp_avg": torch.zeros(2, 2)})
+
+
+def test_a_negative_weight_decay_is_told():
+    text = "adamw_optimizer { lr: 0.1 weight_decay: -0.1 }"
+    with pytest.raises(ConfigError, match=r"AdamWOptimizer has weight_decay -0.1; give 0 or more"):
+        dense(text, params(w=[[1.0]]))

@@ -68,6 +68,11 @@ def test_settings_without_effect_are_told(text, message, caplog):
     assert message in caplog.text
 
 
+def test_steps_switched_off_beside_epochs_are_no_slip(caplog):
+    warn_of_idle(config("train_config { save_checkpoints_steps: 0 save_checkpoints_epochs: 1 }").train_config)
+    assert not caplog.text
+
+
 def test_progress_lines_have_place_values_rate_and_remaining_time(caplog):
     caplog.set_level("INFO")
     progress = Progress(total_steps=10, epochs=2)
