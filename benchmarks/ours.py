@@ -32,7 +32,7 @@ def module(name: str, *arguments: str, path: Sequence[str] = ()) -> str:
         check=False,
     )
     if done.returncode != 0:
-        raise RuntimeError(f"{name} {' '.join(arguments)}: {done.stderr.strip()[-2000:]}")
+        raise RuntimeError(f"{name} {' '.join(arguments)}: {done.stderr.strip()[-6000:]}")
     return done.stdout
 
 
