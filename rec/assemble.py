@@ -88,11 +88,16 @@ class Job:
             world=self.world.size,
         )
 
-    def predict_loader(self, path: str) -> Loader:
-        """Batches to score: no labels needed, the original columns kept."""
+    def predict_loader(self, path: str, *, encoder: Encoder | None = None) -> Loader:
+        """Batches to score: no labels needed, the original columns kept.
+
+        Args:
+            path: what is read.
+            encoder: of an export; without one that of the config.
+        """
         data = self.config.data_config
         return Loader(
-            Encoder.from_config(self.config, with_labels=False),
+            encoder or Encoder.from_config(self.config, with_labels=False),
             path,
             data,
             batch_size=data.eval_batch_size or data.batch_size,

@@ -198,7 +198,8 @@ class RawFeature(Feature):
             numbers = []
         if len(numbers) not in (1, self.value_dim):
             raise ConfigError(
-                f'{field} "{text}" of feature "{self.name}" is neither one number nor {self.value_dim}',
+                f'{field} "{text}" of feature "{self.name}" is no number'
+                + (f", nor {self.value_dim} of them" if self.value_dim > 1 else ""),
                 config,
                 field,
                 hint="write numbers with the separator between them, or leave it empty to refuse missing values",

@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import logging
 from collections.abc import Iterator
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rec.assemble import Job
@@ -26,15 +25,20 @@ def run(loaded: Loaded, args: argparse.Namespace, world: World) -> None:
     job = Job(loaded, world, args.device)
     config = job.config
     path = args.input or config.predict_input_path or config.eval_input_path
-    output = Path(args.output or config.predict_output_path or job.model_dir / "predict")
-    loader = job.predict_loader(path)
+    output = args.output or config.predict_output_path or str(job.model_dir / "predict")
+    encoder = None
+    if args.export_dir:  # an export has its own features and vocabularies; those of the config may be others by now
+        from rec.serve.folder import encoder_of
+
+        encoder = encoder_of(args.export_dir)
+    loader = job.predict_loader(path, encoder=encoder)
     loader.start()
     try:
         scored = _by_export(args.export_dir, loader) if args.export_dir else _by_checkpoint(job, args, loader)
 
         from rec.data.writer import write_predictions
 
-        written = write_predictions(scored, output, rank=world.rank)
+        written = write_predictions(scored, output, rank=world.rank, world=world.size)
     finally:
         loader.close()
     if world.is_main:

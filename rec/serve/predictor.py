@@ -12,9 +12,9 @@ import torch
 from torch import Tensor
 
 from rec.config.errors import DataError
-from rec.config.load import load_config
-from rec.data.encoder import BadRows, Encoder
+from rec.data.encoder import BadRows
 from rec.export import layout
+from rec.serve.folder import encoder_of
 from rec.serve.requests import Rows, to_batches
 
 
@@ -44,8 +44,7 @@ class Predictor:
                 f"needs the ops of {', '.join(self.manifest['ops_libraries'])}, which serving does not load",
                 file=str(self.folder),
             )
-        config = load_config(self.folder / layout.CONFIG).config
-        self.encoder = Encoder.from_config(config, with_labels=False, asset_dir=str(self.folder / layout.ASSETS))
+        self.encoder = encoder_of(self.folder)
         self.schema = self.encoder.request_schema()
 
         from rec.export import script

@@ -176,7 +176,7 @@ def test_small_batches(n):
     ("text", "match"),
     [
         (ONE % 'normalizer: "method=zscor"', 'normalizer of feature "f": unknown method'),
-        (ONE % 'default_value: "x"', "neither one number"),
+        (ONE % 'default_value: "x"', "\"x\" of feature .* is no number"),
         (ONE % 'default_value: "0" normalizer: "method=expression,expr=log(x)"', "not finite after its normalizer"),
         (TWO % 'default_value: "1|2|3"', "nor 2"),
         (ONE % "value_dim: 0", "value_dim: 0"),

@@ -133,6 +133,29 @@ def test_a_metric_that_is_not_defined_is_told_and_null_in_the_file(tmp_path, cap
     assert '"auc": null' in (folder / "model/metrics.jsonl").read_text()
 
 
+def test_predict_from_an_export_needs_nothing_but_the_export(tmp_path):
+    here = Path(CONFIG).parent.resolve()
+    (tmp_path / "cities.txt").write_text("Oslo\nLima\nPune\nOther\n")
+    words = f'vocab_file: "{tmp_path}/cities.txt" default_bucketize_value: 3'
+    data = (here / "data.config").read_text()
+    (tmp_path / "data.config").write_text(data.replace('hash_bucket_size: 100 default_value: "none"', words))
+    config = tmp_path / "words.config"
+    config.write_text((here / Path(CONFIG).name).read_text())
+    folder = write_tiny(tmp_path, train=300, evaluation=100)
+    assert run(folder, "--set", "train_config { num_epochs: 1 }", config=str(config)) == 0
+    (tmp_path / "cities.txt").unlink()
+    export = str(folder / "model/export")
+    for i, extra in enumerate(([], ["--set", 'data_config { reserved_columns: ["user_id", "city"] }'])):
+        out = str(tmp_path / f"out{i}")
+        assert (
+            run(folder, "--mode", "predict", "--export_dir", export, "--output", out, *extra, config=str(config)) == 0
+        )
+    names = pq.read_table(tmp_path / "out1").column_names
+    assert names[:2] == ["user_id", "city"]
+    assert "item_id" not in names
+    assert pq.read_table(tmp_path / "out0")["probs"].equals(pq.read_table(tmp_path / "out1")["probs"])
+
+
 def test_masked_features_learn_their_default(tmp_path):
     # With every second row masked the same config ends with other weights: the setting reaches the reader.
     mask = "data_config { sample_mask_prob: 0.5 }"
