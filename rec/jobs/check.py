@@ -97,11 +97,17 @@ def _trainer(job: Job, network: Network) -> Trainer:
     """Built for its checks of optimizers, schedules, metrics and early stopping; it gets no folder to write to."""
     from rec.train.trainer import Trainer
 
-    return Trainer(network, job.tasks(), job.config, model_dir=os.devnull, device=job.device)
+    return Trainer(
+        network, job.tasks(), job.config, model_dir=os.devnull, device=job.device, assumed_steps_per_epoch=1
+    )
 
 
 def _data(job: Job, trainer: Trainer) -> str:
     config = job.config
+    if config.train_config.fine_tune_checkpoint:
+        from rec.train.checkpoint import find_checkpoint
+
+        find_checkpoint(config.train_config.fine_tune_checkpoint)
     lines = []
     with job.train_loader() as loader:
         batch = next(iter(loader.epoch(0)), None)

@@ -42,7 +42,7 @@ def run(loaded: Loaded, args: argparse.Namespace, world: World) -> None:
     finally:
         loader.close()
     if world.is_main:
-        print(f"scored {loader.rows:,} rows of {path} into {written}")
+        print(f"scored {(loader.rows or 0) - loader.skipped.rows:,} rows of {path} into {written}")
         if loader.skipped:
             log.warning("left out: %s", loader.skipped)
 

@@ -52,6 +52,7 @@ class Trainer:
         eval_loader: rows to evaluate on while training.
         test_loader: rows to evaluate on once, at the end.
         device: where the network is.
+        assumed_steps_per_epoch: for schedules, where there is no train_loader (a check without data).
     """
 
     def __init__(
@@ -65,6 +66,7 @@ class Trainer:
         eval_loader: Loader | None = None,
         test_loader: Loader | None = None,
         device: torch.device | str = "cpu",
+        assumed_steps_per_epoch: int | None = None,
     ) -> None:
         self.network, self.tasks, self.config = network, list(tasks), config
         self.model_dir = Path(model_dir)
@@ -73,7 +75,7 @@ class Trainer:
         tc = self.train_config = config.train_config
         self.rank = ranks.rank()
         self.plan = Plan.of(tc)
-        horizon = self.plan.horizon(self._steps_per_epoch())
+        horizon = self.plan.horizon(self._steps_per_epoch() or assumed_steps_per_epoch)
         scale = learning_rate_scale(tc, ranks.world())
         self.optimizers = DenseOptimizers(
             state.dense_parameters(network), tc.dense_optimizer, horizon=horizon, scale=scale
