@@ -87,7 +87,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         return _failed(FAILED, "stopped", "interrupted; run the same command again to continue", False)
     except Exception as e:
-        return _failed(FAILED, type(e).__name__, str(e), args.debug or _is_ours_to_debug(e))
+        ours = _is_ours_to_debug(e)
+        what = type(e).__name__ if ours else type(e).__name__.removesuffix("Error").lower()
+        return _failed(FAILED, what, str(e), args.debug or ours)
     finally:
         _leave_process_group()
     return DONE

@@ -97,9 +97,7 @@ def _trainer(job: Job, network: Network) -> Trainer:
     """Built for its checks of optimizers, schedules, metrics and early stopping; it gets no folder to write to."""
     from rec.train.trainer import Trainer
 
-    return Trainer(
-        network, job.tasks(), job.config, model_dir=os.devnull, device=job.device, assumed_steps_per_epoch=1
-    )
+    return Trainer(network, job.tasks(), job.config, model_dir=os.devnull, device=job.device, assumed_steps_per_epoch=1)
 
 
 def _data(job: Job, trainer: Trainer) -> str:

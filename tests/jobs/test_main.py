@@ -105,6 +105,12 @@ def test_a_checkpoint_folder_that_is_none_exits_3(trained, tmp_path, capsys):
     assert f"no checkpoint in {tmp_path}" in capsys.readouterr().err
 
 
+def test_check_looks_for_the_checkpoint_to_start_from(tmp_path, capsys):
+    absent = f'train_config {{ fine_tune_checkpoint: "{tmp_path}/none" }}'
+    assert run(write_tiny(tmp_path, train=300, evaluation=100), "--mode", "check", "--set", absent) == WRONG_DATA
+    assert f"no checkpoint in {tmp_path}/none" in capsys.readouterr().err
+
+
 def test_a_model_dir_that_cannot_be_made_exits_2_without_a_traceback(tmp_path, capsys):
     (tmp_path / "file").write_text("")
     assert run(write_tiny(tmp_path), "--model_dir", str(tmp_path / "file/run")) == WRONG_CONFIG
