@@ -85,11 +85,14 @@ def _range(group: Proto, written: str, i: int, known: Mapping[str, Named]) -> li
         ) from None
 
 
+_OF_TABLES = ("init_fn", "data_type", "pooling")
+
+
 def apply_feature_defaults(config: Proto) -> None:
     """Gives every feature the values of `feature_defaults` that it does not set, then clears the block.
 
-    `embedding_dim` goes only to features that look up or compute an embedding: it would turn a
-    plain dense value into something else.
+    `embedding_dim` goes only to features that look up or compute an embedding: it would turn a plain dense
+    value into something else. What concerns a table goes only to features that have one.
     """
     if not config.HasField("feature_defaults"):
         return
@@ -103,6 +106,7 @@ def apply_feature_defaults(config: Proto) -> None:
                 field.name not in fields
                 or feature.config.HasField(field.name)
                 or (field.name == "embedding_dim" and not _embeds(feature))
+                or (field.name in _OF_TABLES and not _looks_up(feature))
             ):
                 continue
             else:
@@ -114,6 +118,10 @@ def _embeds(feature: Named) -> bool:
     if feature.member.removeprefix("sequence_") != "raw_feature":
         return True
     return len(feature.config.boundaries) > 0 or feature.config.WhichOneof("dense_emb") is not None
+
+
+def _looks_up(feature: Named) -> bool:
+    return feature.member.removeprefix("sequence_") != "raw_feature" or feature.has_table
 
 
 def _apply_side(feature: Named, side: str) -> None:
@@ -131,8 +139,9 @@ def apply_global_constraints(config: Proto, sources: SourceMap) -> None:
         return
     for feature in named_features(config):
         fields = feature.config.DESCRIPTOR.fields_by_name
-        if "embedding_constraints" in fields and feature.has_table:
-            if not feature.config.HasField("embedding_constraints"):
-                feature.config.embedding_constraints.CopyFrom(train.global_embedding_constraints)
-                sources.copy(train.global_embedding_constraints, feature.config.embedding_constraints)
+        if "embedding_constraints" not in fields or not feature.has_table:
+            continue
+        if not feature.config.HasField("embedding_constraints"):
+            feature.config.embedding_constraints.CopyFrom(train.global_embedding_constraints)
+            sources.copy(train.global_embedding_constraints, feature.config.embedding_constraints)
     train.ClearField("global_embedding_constraints")

@@ -147,6 +147,9 @@ class RawFeature(Feature):
             for name in ("embedding_dim", "embedding_name", "init_fn"):
                 if config.HasField(name):
                     self.notes.append(f"{name} has no effect: without boundaries, autodis or mlp there is no embedding")
+        for name in ("trainable", "data_type", "pooling", *(("embedding_name", "init_fn") if kind else ())):
+            if config.HasField(name) and getattr(config, name) != config.DESCRIPTOR.fields_by_name[name].default_value:
+                self.notes.append(f"{name} has no effect: it concerns a table, which only boundaries make")
         rule = DenseRule(
             value_dim=self.value_dim,
             separator=self._separator,

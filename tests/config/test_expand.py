@@ -128,7 +128,7 @@ def test_defaults_fill_what_is_not_set() -> None:
     """
     found = features_of(text)
     assert [found[n].embedding_dim for n in found] == [4, 9, 0, 4]
-    assert [found[n].pooling for n in found] == ["mean", "sum", "mean", "mean"]
+    assert [found[n].pooling for n in found] == ["mean", "sum", "sum", "mean"]  # the third has no table
     assert [found[n].expression for n in found] == ["user:a", "item:x", "user:plain", "user:binned"]
 
 
@@ -155,3 +155,12 @@ def test_global_constraints_reach_every_table_with_their_place() -> None:
 def test_long_form_is_left_alone() -> None:
     before = load_text(FULL).config
     assert load_text(FULL.replace('"*"', '["user_id", "item_id", "price"]')).config == before
+
+
+def test_defaults_of_tables_stay_off_dense_values() -> None:
+    text = FULL.replace(
+        "data_config {", 'feature_defaults { init_fn: "nn.init.zeros_" data_type: "FP16" } data_config {', 1
+    )
+    by_name = {f.name: f.config for f in named_features(load_text(text).config)}
+    assert by_name["item_id"].init_fn == "nn.init.zeros_"
+    assert not by_name["price"].HasField("init_fn")

@@ -161,6 +161,9 @@ def test_dense_embeddings():
 def test_settings_without_effect_are_told():
     (note,) = feature(ONE % "embedding_dim: 8").notes
     assert "embedding_dim has no effect" in note
+    notes = feature(ONE % 'embedding_dim: 8 mlp {} init_fn: "nn.init.zeros_" trainable: false').notes
+    assert [n.split(" ")[0] for n in notes] == ["trainable", "init_fn"]
+    assert not feature(CUT % "trainable: false").notes
 
 
 @pytest.mark.parametrize("n", [0, 1])
@@ -176,7 +179,7 @@ def test_small_batches(n):
     ("text", "match"),
     [
         (ONE % 'normalizer: "method=zscor"', 'normalizer of feature "f": unknown method'),
-        (ONE % 'default_value: "x"', "\"x\" of feature .* is no number"),
+        (ONE % 'default_value: "x"', '"x" of feature .* is no number'),
         (ONE % 'default_value: "0" normalizer: "method=expression,expr=log(x)"', "not finite after its normalizer"),
         (TWO % 'default_value: "1|2|3"', "nor 2"),
         (ONE % "value_dim: 0", "value_dim: 0"),
