@@ -215,7 +215,9 @@ def test_the_network_stays_as_it_was(tmp_path: Path):
 
 
 def test_an_unknown_table_type_is_told():
-    config, _, tasks = job(export='table_data_type: "INT9"')
+    # An export made in code meets no check of the whole config.
+    config, _, tasks = job()
+    config.export_config.table_data_type = "INT9"
     with pytest.raises(ConfigError, match='table_data_type is "INT9"; did you mean "INT8"'):
         Exporter(config, tasks, directory="unused")
 
