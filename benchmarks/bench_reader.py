@@ -1,7 +1,8 @@
 """What the pipeline from Parquet to batches costs: CPU seconds per million rows of worker and trainer together.
 
-`python -m benchmarks.bench_reader --data <folder of parquet>` reads int_0..int_12, cat_0..cat_25 and label (the layout of
-`gen_criteo_like.py`) in batches of 4096, shuffled, through one worker; the trainer's side takes the batches and does nothing.
+`python -m benchmarks.bench_reader --data <folder of parquet>` reads int_0..int_12, cat_0..cat_25 and label (the layout
+of `gen_criteo_like.py`) in batches of 4096, shuffled, through one worker; the trainer's side takes the batches and does
+nothing.
 Start-up of the worker process is measured apart. `--profile` prints where the time of an in-process reader goes.
 """
 

@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from torch import Tensor, nn
+
+if TYPE_CHECKING:
+    from rec.embedding import EmbeddingGroup
+    from rec.models import Model
 
 
 class Network(nn.Module):
@@ -12,7 +18,10 @@ class Network(nn.Module):
     backward pass by their own (sparse) optimizer, the model's weights by the dense one.
     """
 
-    def __init__(self, embedding: nn.Module, model: nn.Module) -> None:
+    embedding: EmbeddingGroup
+    model: Model
+
+    def __init__(self, embedding: EmbeddingGroup, model: Model) -> None:
         super().__init__()
         self.embedding = embedding
         self.model = model

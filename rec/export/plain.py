@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
@@ -30,7 +30,8 @@ def plain_network(
     """
     # On "meta" nothing is allocated or initialised: the weights come in next.
     embedding = EmbeddingGroup(list(features), config.model_config, backend="plain", device="meta")
-    for name in embedding.tables.attributes.values():
+    plain: Any = embedding.tables
+    for name in plain.attributes.values():
         table = tables[f"tables.{name}"].detach().cpu()
         if table.untyped_storage().nbytes() != table.nbytes:
             table = table.clone(memory_format=torch.contiguous_format)  # a view would be saved with all it views

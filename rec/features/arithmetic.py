@@ -121,6 +121,7 @@ class Arithmetic:
             return _FUNCTIONS[node.func.id][1](*(self._value(a, x) for a in node.args))
         if isinstance(node, ast.Name):
             return x if node.id == "x" else _CONSTANTS[node.id]
-        assert isinstance(node, ast.Constant) and isinstance(node.value, (int, float))
+        assert isinstance(node, ast.Constant)
+        assert isinstance(node.value, (int, float))
         # float: an integer power of huge integers would run for ever in Python's integers
         return np.float64(node.value)

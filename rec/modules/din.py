@@ -56,15 +56,14 @@ class DINAttention(nn.Module):
             query_BD: [B, D].
             steps_ND: [sum L, D].
             lengths_B: steps of each row, [B].
+
         Returns:
             [sum L, 1]
         """
         q_ND = repeat_rows(query_BD, lengths_B, steps_ND)
         return self.score(self.mlp(torch.cat([q_ND, steps_ND, q_ND - steps_ND, q_ND * steps_ND], dim=-1)))
 
-    def forward(
-        self, query_BD: Tensor, steps_ND: Tensor, lengths_B: Tensor, keep_N1: Tensor | None = None
-    ) -> Tensor:
+    def forward(self, query_BD: Tensor, steps_ND: Tensor, lengths_B: Tensor, keep_N1: Tensor | None = None) -> Tensor:
         """Sum of the steps by relevance.
 
         Args:
@@ -72,6 +71,7 @@ class DINAttention(nn.Module):
             steps_ND: [sum L, D].
             lengths_B: steps of each row, [B].
             keep_N1: factors of the weights, [sum L, 1]; 0 leaves a step out.
+
         Returns:
             [B, D]; 0 for a row without steps.
         """
