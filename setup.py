@@ -39,7 +39,7 @@ COMMON = [
 CPU = [TORCH, f"fbgemm-gpu-cpu=={FBGEMM}", f"fbgemm-gpu=={FBGEMM}+cpu", TORCHREC]
 GPU = [TORCH, f"fbgemm-gpu=={FBGEMM},!={FBGEMM}+cpu", TORCHREC]
 
-TEST = ["pytest>=8", "pytest-xdist>=3", "scikit-learn>=1.5", "grpcio-tools==1.75.1", "import-linter>=2.1"]
+TEST = ["pytest>=8", "pytest-xdist>=3", "xxhash", "scikit-learn>=1.5", "grpcio-tools==1.75.1", "import-linter>=2.1"]
 LINT = ["ruff==0.17.5", "mypy>=1.13", "types-protobuf"]
 
 

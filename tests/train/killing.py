@@ -99,26 +99,35 @@ def differences(whole: Path, broken: Path) -> list[str]:
 
 
 def torture(config: str, settings: Sequence[str], folder: Path, *, kills: int, seed: int = 0) -> list[str]:
-    """Trains once in peace and once with kills; returns the differences."""
+    """Trains once in peace, then again and again under kills until `kills` have hit an unfinished training.
+
+    Returns:
+        the differences of the killed trainings from the one in peace.
+    """
     draw = random.Random(seed)
     began = time.monotonic()
     run(command(config, folder / "whole", settings), folder / "whole.log")
     last = json.loads((folder / "whole" / "metrics.jsonl").read_text(encoding="utf-8").splitlines()[-1])
-    seconds = float(str(last["seconds"]))
-    print(f"unbroken: {time.monotonic() - began:.1f} s, of which {seconds:.1f} s of steps", flush=True)
-    broken = command(config, folder / "broken", settings)
-    for i in range(kills):
-        # `seconds` has steps, saving and evaluating in it, so all of them are hit.
-        after = draw.uniform(0.0, seconds)
-        ended = run(broken, folder / "broken.log", kill_after=after)
-        checkpoints = sorted(int(p.name[5:]) for p in (folder / "broken" / "checkpoints").glob("step-*"))
-        state = "it had ended before" if ended else "killed"
-        print(
-            f"kill {i + 1}: {after:.2f} s after the first sign of life, {state}; checkpoints {checkpoints[-1:]}",
-            flush=True,
-        )
-    run(broken, folder / "broken.log")
-    return differences(folder / "whole", folder / "broken")
+    seconds, steps = float(str(last["seconds"])), int(str(last["step"]))
+    print(f"unbroken: {time.monotonic() - began:.1f} s, of which {seconds:.1f} s of {steps} steps", flush=True)
+    found: list[str] = []
+    hit = number = 0
+    while hit < kills:
+        broken, log = folder / f"broken-{number}", folder / f"broken-{number}.log"
+        while hit < kills:
+            # `seconds` has steps, saving and evaluating in it, so all of them are hit.
+            after = draw.uniform(0.0, seconds)
+            ended = run(command(config, broken, settings), log, kill_after=after)
+            newest = max([int(p.name[5:]) for p in (broken / "checkpoints").glob("step-*")], default=0)
+            if ended or newest == steps:
+                break
+            hit += 1
+            print(f"kill {hit}: {after:.2f} s after the first sign of life; newest checkpoint {newest}", flush=True)
+        run(command(config, broken, settings), log)
+        found += [f"training {number}: {text}" for text in differences(folder / "whole", broken)]
+        number += 1
+    print(f"{hit} kills hit {number} unfinished trainings", flush=True)
+    return found
 
 
 def main() -> int:
