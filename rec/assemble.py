@@ -76,17 +76,7 @@ class Job:
 
     def eval_loader(self, path: str) -> Loader:
         """Batches to measure on: every row once, in the order of the files."""
-        data = self.config.data_config
-        return Loader(
-            self.encoder,
-            path,
-            data,
-            batch_size=data.eval_batch_size or data.batch_size,
-            shuffle=False,
-            seed=0,
-            rank=self.world.rank,
-            world=self.world.size,
-        )
+        return self._in_order(self.encoder, path)
 
     def predict_loader(self, path: str, *, encoder: Encoder | None = None) -> Loader:
         """Batches to score: no labels needed, the original columns kept.
@@ -95,17 +85,18 @@ class Job:
             path: what is read.
             encoder: of an export; without one that of the config.
         """
+        return self._in_order(encoder or Encoder.from_config(self.config, with_labels=False), path, keep_rows=True)
+
+    def _in_order(self, encoder: Encoder, path: str, *, keep_rows: bool = False) -> Loader:
         data = self.config.data_config
         return Loader(
-            encoder or Encoder.from_config(self.config, with_labels=False),
+            encoder,
             path,
             data,
             batch_size=data.eval_batch_size or data.batch_size,
-            shuffle=False,
-            seed=0,
             rank=self.world.rank,
             world=self.world.size,
-            keep_rows=True,
+            keep_rows=keep_rows,
         )
 
     def rows(self, path: str, count: int) -> pa.RecordBatch:
