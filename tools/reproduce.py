@@ -21,7 +21,7 @@ from tools import runs
 from tools.published import TABLES, Table
 from tools.tables import Cell, markdown, plain
 
-HEADER = ["model", "AUC", "spread", "published", "difference", "logloss", "published", "epochs", "CPU s"]
+HEADER = ["model", "runs", "AUC", "spread", "published", "difference", "logloss", "published", "epochs", "CPU s"]
 
 
 def rows_of(table: Table, done: dict[str, list[runs.Run]]) -> list[list[Cell]]:
@@ -40,6 +40,7 @@ def rows_of(table: Table, done: dict[str, list[runs.Run]]) -> list[list[Cell]]:
         rows.append(
             [
                 title,
+                str(len(finished)),
                 auc,
                 max(aucs) - min(aucs),
                 published.auc if published else None,
@@ -60,7 +61,7 @@ def page(name: str, table: Table, done: dict[str, list[runs.Run]]) -> str:
         [
             f"# {table.title}",
             "",
-            f"Test metrics, mean over seeds {', '.join(map(str, seeds))}; spread is largest minus smallest AUC.",
+            f"Test metrics, mean over the runs (seeds {', '.join(map(str, seeds))}); spread is largest minus smallest AUC.",
             f"Published: {table.source}.",
             "",
             markdown(HEADER, rows_of(table, done)),
