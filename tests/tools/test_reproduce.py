@@ -22,16 +22,16 @@ def run(auc, seed=0, logloss=0.5):
 def test_rows_hold_mean_spread_and_difference():
     rows = reproduce.rows_of(TABLE, {"Good": [run(0.798), run(0.801, 1)], "Bad": [run(0.8)], "New": [run(0.7)]})
     # mean .7995 is .0005 below .80: within the allowance; .80 is .1 below .90.
-    assert rows[0][:5] == ["Good", pytest.approx(0.7995), pytest.approx(0.003), 0.80, "-0.0005"]
-    assert rows[1][4] == "-0.1000 (below)"
-    assert rows[2][3:5] == [None, None]
+    assert rows[0][:6] == ["Good", "2", pytest.approx(0.7995), pytest.approx(0.003), 0.80, "-0.0005"]
+    assert rows[1][5] == "-0.1000 (below)"
+    assert rows[2][4:6] == [None, None]
 
 
 def test_a_page_is_written_after_each_run_and_names_its_source(tmp_path):
     reproduce.write(str(tmp_path), "toy", TABLE, {"Good": [run(0.8)]})
     text = (tmp_path / "toy.md").read_text()
     assert "Published: nowhere." in text
-    assert "| Good | 0.8000 | 0.0000 | 0.8000 | +0.0000 |" in text
+    assert "| Good | 1 | 0.8000 | 0.0000 | 0.8000 | +0.0000 |" in text
     assert "Bad" not in text
     assert json.loads((tmp_path / "toy.json").read_text())["Good"][0]["metrics"]["auc"] == 0.8
 
