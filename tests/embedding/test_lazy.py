@@ -240,3 +240,10 @@ def test_l2_elapsed_is_l2_where_every_step_touches_the_row():
 def test_l2_elapsed_is_refused_where_steps_grow_with_gradients():
     with pytest.raises(ConfigError, match="overshoot"):
         rule("sgd_optimizer { lr: 0.1 weight_decay: 0.5 weight_decay_mode: L2_ELAPSED }")
+
+
+@pytest.mark.parametrize("mode", ["L2", "DECOUPLE", "L2_ELAPSED", "L2_ALL_ROWS"])
+def test_a_decay_mode_without_decay_is_warned_of(mode, caplog):
+    with caplog.at_level(logging.WARNING):
+        rule(f"adam_optimizer {{ lr: 0.1 weight_decay_mode: {mode} }}")
+    assert f"weight_decay_mode {mode} has no effect: weight_decay is 0" in caplog.text

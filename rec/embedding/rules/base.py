@@ -79,6 +79,9 @@ class SparseRule:
         if decay and mode == optimizer_pb2.NONE:
             log.warning("sparse weight_decay %g has no effect: weight_decay_mode is NONE", decay)
             decay = 0.0
+        elif not decay and config.HasField("weight_decay_mode") and mode != optimizer_pb2.NONE:
+            name = optimizer_pb2.WeightDecayMode.Name(mode)
+            log.warning("sparse weight_decay_mode %s has no effect: weight_decay is 0", name)
         self.all_rows = bool(decay) and mode == optimizer_pb2.L2_ALL_ROWS
         self.l2 = decay if mode == optimizer_pb2.L2 or self.all_rows else 0.0
         self.decouple = decay if mode == optimizer_pb2.DECOUPLE else 0.0
