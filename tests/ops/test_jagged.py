@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import pytest
 import torch
+from torch import nn
 
+from rec.export.script import libraries, script, trace
 from rec.ops.jagged import (
+    append_row,
+    insert_row,
     normalised_weights,
     position_of_each,
     repeat_rows,
+    row_at,
     row_of_each,
     segment_mean,
     segment_sum,
@@ -83,3 +88,72 @@ def test_sums_repeat_bit_by_bit_on_one_and_two_threads():
         torch.set_num_threads(before)
     assert torch.equal(answers[0][0], answers[1][0])
     assert torch.equal(answers[0][1], answers[1][1])
+
+
+def test_a_row_is_appended_by_hand():
+    x = torch.tensor([[1.0], [2.0], [3.0]])
+    out, lengths = append_row(x, torch.tensor([2, 0, 1], dtype=torch.int32), torch.tensor([[7.0], [8.0], [9.0]]))
+    assert out.flatten().tolist() == [1, 2, 7, 8, 3, 9]
+    assert lengths.tolist() == [3, 1, 2]
+    first = insert_row(x, torch.tensor([2, 0, 1]), torch.tensor([[7.0], [8.0], [9.0]]), torch.tensor([1, 0, 0]))
+    assert first.flatten().tolist() == [1, 7, 2, 8, 9, 3]
+
+
+@pytest.mark.parametrize("lengths", LENGTHS)
+@pytest.mark.parametrize("dtype", [torch.int32, torch.int64])
+def test_inserting_equals_a_loop_over_rows_with_every_gradient(lengths, dtype):
+    g = torch.Generator().manual_seed(0)
+    x = torch.randn(sum(lengths), 3, generator=g, requires_grad=True)
+    new = torch.randn(len(lengths), 3, generator=g, requires_grad=True)
+    for most in (0, 2, 100):
+        place = [min(n, most) for n in lengths]
+        pieces = [
+            torch.cat([r[:p], new[i : i + 1], r[p:]])
+            for i, (r, p) in enumerate(zip(rows(x, lengths), place, strict=True))
+        ]
+        want = torch.cat(pieces) if pieces else torch.zeros(0, 3)
+        got = insert_row(x, torch.tensor(lengths, dtype=dtype), new, torch.tensor(place, dtype=dtype))
+        assert torch.equal(got, want)
+        if lengths:
+            up = torch.randn(got.shape, generator=g)
+            ours, theirs = (torch.autograd.grad(t, (x, new), up) for t in (got, want))
+            assert all(torch.equal(a, b) for a, b in zip(ours, theirs, strict=True))
+
+
+def test_appending_takes_the_wider_dtype():
+    size = torch.tensor([1])
+    out, _ = append_row(torch.ones(1, 1, dtype=torch.bfloat16), size, torch.full((1, 1), 1 / 3))
+    assert out.dtype == torch.float32
+    assert out[1, 0] == torch.tensor(1 / 3)
+
+
+def test_row_at_reads_one_value_a_row_and_zero_where_there_is_none():
+    x = torch.tensor([[1.0], [2.0], [3.0]], requires_grad=True)
+    size = torch.tensor([2, 0, 1], dtype=torch.int32)
+    assert row_at(x, size, size - 1).flatten().tolist() == [2, 0, 3]
+    out = row_at(x, size, torch.tensor([0, 0, 1]))
+    assert out.flatten().tolist() == [1, 0, 0]
+    out.backward(torch.tensor([[5.0], [6.0], [7.0]]))
+    assert x.grad.flatten().tolist() == [5, 0, 0]
+
+
+class Appending(nn.Module):
+    """The target behind the steps, then read again."""
+
+    def forward(self, x: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+        out, lengths = append_row(x["steps"], x["lengths"], x["last"])
+        return {"all": out, "last": row_at(out, lengths, lengths - 1)}
+
+
+def test_an_appended_row_is_exported_as_plain_aten_for_any_size():
+    scripted = script(trace(Appending()))
+    assert libraries(scripted) == []
+    for lengths in LENGTHS:
+        data = {
+            "steps": torch.randn(sum(lengths), 3),
+            "lengths": torch.tensor(lengths, dtype=torch.int64),
+            "last": torch.randn(len(lengths), 3),
+        }
+        out = scripted(data)
+        assert torch.equal(out["all"], Appending()(data)["all"])
+        assert torch.equal(out["last"], data["last"])

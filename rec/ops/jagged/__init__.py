@@ -1,9 +1,12 @@
 """Jagged tensors: rows of different length without padding."""
 
 from rec.ops.jagged.reference import (
+    append_row,
+    insert_row,
     normalised_weights,
     position_of_each,
     repeat_rows,
+    row_at,
     row_of_each,
     segment_mean,
     segment_sum,
@@ -12,9 +15,12 @@ from rec.ops.jagged.reference import (
 )
 
 __all__ = [
+    "append_row",
+    "insert_row",
     "normalised_weights",
     "position_of_each",
     "repeat_rows",
+    "row_at",
     "row_of_each",
     "segment_mean",
     "segment_sum",

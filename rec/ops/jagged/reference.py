@@ -101,3 +101,50 @@ def normalised_weights(weights_N: Tensor, lengths_B: Tensor) -> Tensor:
     total_B = segment_sum(weights_N.unsqueeze(1), lengths_B).squeeze(1)
     total_B = torch.where(total_B == 0, torch.ones_like(total_B), total_B)
     return weights_N / total_B.index_select(0, row_of_each(lengths_B, weights_N))
+
+
+def insert_row(x_ND: Tensor, lengths_B: Tensor, new_BD: Tensor, place_B: Tensor) -> Tensor:
+    """One more value in every row, such as the target among the steps of a history.
+
+    Args:
+        x_ND: [N, D].
+        lengths_B: values per row, integer [B].
+        new_BD: [B, D]; of another dtype than x_ND, the result is of the wider one.
+        place_B: position in its row that the new value takes, 0 to lengths_B: integer [B].
+
+    Returns:
+        [N + B, D]; the rows now have `lengths_B + 1` values.
+    """
+    lengths_B = lengths_B.to(torch.int64)
+    row_N = row_of_each(lengths_B, x_ND)
+    number_B = torch.cumsum(torch.ones_like(lengths_B), 0) - 1
+    behind_N = position_of_each(lengths_B, x_ND) >= place_B.to(torch.int64).index_select(0, row_N)
+    to_N = torch.cumsum(torch.ones_like(row_N), 0) - 1 + row_N + behind_N.to(torch.int64)
+    new_to_B = starts_of(lengths_B) + place_B + number_B
+    both_MD = torch.cat([x_ND, new_BD], dim=0)
+    # A permutation, written as a copy: its backward reads rows, that of index_select would add them up.
+    return torch.empty_like(both_MD).index_copy_(0, torch.cat([to_N, new_to_B]), both_MD)
+
+
+def append_row(x_ND: Tensor, lengths_B: Tensor, last_BD: Tensor) -> tuple[Tensor, Tensor]:
+    """One more value at the end of every row: ([N + B, D], lengths + 1); see `insert_row`."""
+    return insert_row(x_ND, lengths_B, last_BD, lengths_B), lengths_B + 1
+
+
+def row_at(x_ND: Tensor, lengths_B: Tensor, place_B: Tensor) -> Tensor:
+    """The value at one position of each row.
+
+    Args:
+        x_ND: [N, D].
+        lengths_B: values per row, integer [B].
+        place_B: position in its row, integer [B].
+
+    Returns:
+        [B, D]; 0 where the row has no value at that position.
+    """
+    lengths_B, place_B = lengths_B.to(torch.int64), place_B.to(torch.int64)
+    there_B = (place_B >= 0) & (place_B < lengths_B)
+    # Row 0 of the padded values is what a missing value reads.
+    index_B = torch.where(there_B, starts_of(lengths_B) + place_B + 1, torch.zeros_like(place_B))
+    padded_MD = torch.nn.functional.pad(x_ND, (0, 0, 1, 0))
+    return padded_MD.gather(0, index_B.unsqueeze(1).expand(-1, x_ND.shape[1]))
