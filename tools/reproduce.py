@@ -61,7 +61,8 @@ def page(name: str, table: Table, done: dict[str, list[runs.Run]]) -> str:
         [
             f"# {table.title}",
             "",
-            f"Test metrics, mean over the runs (seeds {', '.join(map(str, seeds))}); spread is largest minus smallest AUC.",
+            f"Test metrics, mean over the runs (seeds {', '.join(map(str, seeds))}); "
+            "spread is largest minus smallest AUC.",
             f"Published: {table.source}.",
             "",
             markdown(HEADER, rows_of(table, done)),
