@@ -167,16 +167,21 @@ def _unused_features(groups: Sequence[Proto], features: Sequence[Named]) -> Iter
 
 
 def _unread_groups(model_config: Proto, member: str, groups: Sequence[Proto]) -> Iterator[ConfigError]:
-    """Groups that no tower names, for models whose towers name their groups."""
+    """Groups that no tower or branch names, for models that have such."""
     model = getattr(model_config, member)
     inputs = [t for field in ("towers", "din_towers") for t in getattr(model, field, ())]
+    inputs += [
+        value
+        for field, value in model.ListFields()
+        if field.message_type and not field.is_repeated and "input" in field.message_type.fields_by_name
+    ]
     if not inputs:
         return
     names = [g.group_name for g in groups]
     for tower in inputs:
         if tower.input not in names:
             raise ConfigError(
-                f'a tower of {member} reads group "{tower.input}", which is not among feature_groups',
+                f'a {_noun(tower)} of {member} reads group "{tower.input}", which is not among feature_groups',
                 tower,
                 "input",
                 hint=suggest(tower.input, names, what="groups"),
@@ -201,8 +206,12 @@ def _unread_groups(model_config: Proto, member: str, groups: Sequence[Proto]) ->
     for group in groups:
         if group.group_name not in {t.input for t in inputs}:
             yield ConfigError(
-                f'no tower of {member} reads group "{group.group_name}"',
+                f'no {_noun(inputs[0])} of {member} reads group "{group.group_name}"',
                 group,
                 "group_name",
-                hint="add a tower or remove it",
+                hint=f"add a {_noun(inputs[0])} or remove it",
             )
+
+
+def _noun(reader: Proto) -> str:
+    return "branch" if reader.DESCRIPTOR.name.endswith("Branch") else "tower"

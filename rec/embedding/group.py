@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from rec.config.errors import ConfigError, DataError
 from rec.embedding.dense import DenseEmbeddings
-from rec.embedding.encoders import ENCODERS, SequenceEncoder
+from rec.embedding.encoders import build_encoder, no_query
 from rec.embedding.init import parse_init
 from rec.embedding.plain import PlainTables
 from rec.embedding.plan import Block, GroupPlan, Part, Plan
@@ -62,13 +62,7 @@ class EmbeddingGroup(nn.Module):
         for group in self.plan.groups:
             columns = list(group.shape.features)
             for i, (message, nested) in enumerate(group.encoders):
-                encoder = ENCODERS.build(message, nested.shape)
-                if not isinstance(encoder, SequenceEncoder):
-                    raise ConfigError(
-                        f"{type(encoder).__name__} is no sequence encoder",
-                        message,
-                        hint="make it a subclass of rec.embedding.SequenceEncoder",
-                    )
+                encoder = build_encoder(message, nested.shape)
                 self.encoders.append(encoder)
                 columns.append((message.name or f"{nested.shape.name}_{i}", encoder.output_width))
             shapes.append(replace(group.shape, features=tuple(columns)))
@@ -161,10 +155,7 @@ class EmbeddingGroup(nn.Module):
     ) -> Tensor:
         lengths = features[f"{group.length_of}.lengths"]
         steps = _columns(group.sequence, blocks, dense, features)
-        if group.parts:
-            query = _columns(group.parts, blocks, dense, features)
-        else:
-            query = lengths.unsqueeze(1)[:, :0].to(steps.dtype)
+        query = _columns(group.parts, blocks, dense, features) if group.parts else no_query(lengths, steps)
         return encoder(query, steps, lengths)
 
     def _check_lengths(self, features: dict[str, Tensor]) -> None:

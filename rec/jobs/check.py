@@ -101,6 +101,8 @@ def _trainer(job: Job, network: Network) -> Trainer:
 
 
 def _data(job: Job, trainer: Trainer) -> str:
+    from rec.train.settings import warn_of_dead
+
     config = job.config
     if config.train_config.fine_tune_checkpoint:
         from rec.train.checkpoint import find_checkpoint
@@ -113,6 +115,7 @@ def _data(job: Job, trainer: Trainer) -> str:
             raise DataError("the training data has no rows", file=config.train_input_path)
         lines.append(("train_input_path", loader.rows, loader.steps))
     result = trainer.step_fn([batch.to(job.device)], step=1)
+    warn_of_dead(trainer.optimizers.params)
     for field in ("eval_input_path", "test_input_path"):
         if getattr(config, field):
             with job.eval_loader(getattr(config, field)) as loader:

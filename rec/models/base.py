@@ -51,12 +51,13 @@ class Head(nn.Module):
         in_features: width of its input.
         num_class: 1 gives one logit a row.
         bias: whether it adds a constant.
+        gain: factor of the initial weights; small behind a layer norm, so that logits start near 0.
     """
 
-    def __init__(self, in_features: int, *, num_class: int = 1, bias: bool = True) -> None:
+    def __init__(self, in_features: int, *, num_class: int = 1, bias: bool = True, gain: float = 1.0) -> None:
         super().__init__()
         self.num_class = num_class
-        self.linear = Linear(in_features, num_class, bias=bias)
+        self.linear = Linear(in_features, num_class, bias=bias, gain=gain)
 
     def forward(self, x: Tensor) -> Tensor:
         """[B, in_features] -> [B] for one class, [B, C] for several."""

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from rec.config.errors import ConfigError
-from rec.models.base import MODELS, Model, fields_of, only_group
-from rec.modules.fusing_cross import FusingCross, chunked_heads
+from rec.models.base import MODELS, Model, only_group
+from rec.models.fusing import HeadsOfFields, network_settings
+from rec.modules.fusing_cross import FusingCross
 from rec.modules.precision import full_precision
 from rec.protos.models import dcn_v3_pb2 as pb
 
@@ -30,48 +30,19 @@ class DCNV3(Model):
     def __init__(self, config: pb.DCNV3, groups: GroupShapes, *, num_class: int = 1) -> None:
         super().__init__()
         group = only_group(groups, config)
-        self.group = group.name
-        self.num_fields, self.field_width = fields_of(group, config)
-        self.num_heads, self.num_class = config.num_heads, num_class
-        if self.num_heads < 1 or self.field_width % (2 * self.num_heads):
-            raise ConfigError(
-                f'group "{group.name}": features of width {self.field_width} cannot be cut into '
-                f"{self.num_heads} heads of even width",
-                config,
-                "num_heads" if config.HasField("num_heads") else None,
-                hint=f"make embedding_dim a multiple of {2 * max(1, self.num_heads)}",
-            )
+        self.group, self.num_class = group.name, num_class
+        self.heads = HeadsOfFields(config, group)
         self.of_probs = config.average == pb.DCNV3.PROBS
-        width = group.width // self.num_heads
-        shared: dict[str, Any] = {
-            "num_heads": self.num_heads,
-            "num_class": num_class,
-            "use_ln": config.use_ln,
-            "use_bn": config.use_bn,
-            "bias_init_max": config.bias_init_max,
-        }
-        self.deep = FusingCross(
-            width,
-            exponential=True,
-            cross_num=config.deep_cross_num,
-            dropout_ratio=config.deep_dropout_ratio,
-            **shared,
-        )
-        self.shallow = FusingCross(
-            width,
-            exponential=False,
-            cross_num=config.shallow_cross_num,
-            dropout_ratio=config.shallow_dropout_ratio,
-            **shared,
-        )
+        deep, shallow = network_settings(config)
+        self.deep = FusingCross(self.heads.width, num_class=num_class, **deep)
+        self.shallow = FusingCross(self.heads.width, num_class=num_class, **shallow)
 
     def forward(self, groups: dict[str, Tensor]) -> dict[str, Tensor]:
         """Groups to "logits", "logits_deep" and "logits_shallow"."""
         x = groups[self.group]
         # Degree 2^layers: unit inputs reach 5e4 after three layers, past half precision's range.
         with full_precision(x):
-            fields_BFW = x.float().reshape(-1, self.num_fields, self.field_width)
-            x_BHD = chunked_heads(fields_BFW, self.num_heads)
+            x_BHD = self.heads(x)
             deep, shallow = self.deep(x_BHD), self.shallow(x_BHD)
             logits = self._mean(deep, shallow)
         predictions = {"logits": logits, "logits_deep": deep, "logits_shallow": shallow}

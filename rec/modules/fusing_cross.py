@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 # B rows, F fields, H heads, D = F * width of a field in one head
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
@@ -25,8 +27,8 @@ def chunked_heads(x_BFW: Tensor, num_heads: int) -> Tensor:
     return heads_BFH2X.permute(0, 2, 3, 1, 4).flatten(2)
 
 
-class FusingCross(nn.Module):
-    """One cross network and its logit head.
+class FusingCrossLayers(nn.Module):
+    """The layers of one cross network.
 
     c = W x (no bias), normed; x' = base * ([c, c * relu(LN(c))] + b) + x. The base is x itself
     (exponential: order 2^l after l layers) or x_0 (linear: order l + 1).
@@ -35,7 +37,6 @@ class FusingCross(nn.Module):
     Args:
         width: D.
         num_heads: H.
-        num_class: logits per row.
         exponential: the base is x_l and not x_0.
         cross_num: number of layers.
         dropout_ratio: share of a layer's outputs zeroed in training.
@@ -49,7 +50,6 @@ class FusingCross(nn.Module):
         width: int,
         *,
         num_heads: int = 1,
-        num_class: int = 1,
         exponential: bool,
         cross_num: int,
         dropout_ratio: float,
@@ -68,10 +68,9 @@ class FusingCross(nn.Module):
         self.bns = nn.ModuleList(nn.BatchNorm1d(num_heads) if use_bn else nn.Identity() for _ in range(cross_num))
         self.lns = nn.ModuleList(nn.LayerNorm(half) if use_ln else nn.Identity() for _ in range(cross_num))
         self.dropout = nn.Dropout(dropout_ratio) if dropout_ratio > 0 else nn.Identity()
-        self.head = Linear(width, num_class)
 
     def forward(self, x_BHD: Tensor) -> Tensor:
-        """[B, H, D] -> logits, mean over the heads, [B, num_class]."""
+        """[B, H, D] -> the last layer's output, [B, H, D]."""
         base = x = x_BHD
         for weight, bias, bn, ln in zip(self.weights, self.biases, self.bns, self.lns, strict=True):
             c = bn(weight(x))
@@ -79,4 +78,22 @@ class FusingCross(nn.Module):
             if self.exponential:
                 base = x
             x = self.dropout(torch.addcmul(x, base, torch.cat([c, c * mask], dim=-1) + bias))
-        return self.head(x).mean(dim=1)
+        return x
+
+
+class FusingCross(FusingCrossLayers):
+    """One cross network and its logit head.
+
+    Args:
+        width: D.
+        num_class: logits per row.
+        settings: of `FusingCrossLayers`.
+    """
+
+    def __init__(self, width: int, *, num_class: int = 1, **settings: Any) -> None:
+        super().__init__(width, **settings)
+        self.head = Linear(width, num_class)
+
+    def forward(self, x_BHD: Tensor) -> Tensor:
+        """[B, H, D] -> logits, mean over the heads, [B, num_class]."""
+        return self.head(super().forward(x_BHD)).mean(dim=1)

@@ -13,11 +13,21 @@ class Linear(nn.Linear):
     PyTorch's own start, U(+-1/sqrt(in)) for the weights (a third of the variance) and for the bias,
     puts logits at +-0.1 before anything is learned; published CTR results (FuxiCTR, BARS) use this one.
     Glorot & Bengio, "Understanding the difficulty of training deep feedforward neural networks", 2010.
+
+    Args:
+        in_features, out_features: widths.
+        bias: whether it adds a vector.
+        gain: factor of the initial weights. Behind a layer norm, whose output has unit scale, a small one
+            lets a logit start near 0.
     """
+
+    def __init__(self, in_features: int, out_features: int, *, bias: bool = True, gain: float = 1.0) -> None:
+        self.gain = gain  # read while the base class initialises
+        super().__init__(in_features, out_features, bias=bias)
 
     def reset_parameters(self) -> None:
         """Draw the initial values."""
-        nn.init.xavier_normal_(self.weight)
+        nn.init.xavier_normal_(self.weight, gain=self.gain)
         if self.bias is not None:
             nn.init.zeros_(self.bias)
 

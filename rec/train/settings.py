@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,6 +18,7 @@ log = logging.getLogger(__name__)
 
 if TYPE_CHECKING:
     from google.protobuf.message import Message
+    from torch import nn
 
     from rec.protos.pipeline_pb2 import EasyRecConfig
     from rec.protos.train_pb2 import TrainConfig
@@ -60,6 +61,19 @@ def warn_of_idle(config: TrainConfig) -> None:
         log.warning("save_checkpoints_steps has no effect beside save_checkpoints_epochs")
     if config.tensorboard_summaries and not config.use_tensorboard:
         log.warning("tensorboard_summaries has no effect with use_tensorboard: false")
+
+
+def warn_of_dead(params: Mapping[str, nn.Parameter]) -> None:
+    """Say which parameters no loss reaches. Call after a backward pass, before gradients are dropped."""
+    dead = [name for name, p in params.items() if p.requires_grad and p.grad is None]
+    if dead:
+        log.warning(
+            "no loss reaches %d parameters (%s%s), which stay as they started: name what they predict in a loss, or "
+            "leave that part of the model out",
+            sum(params[name].numel() for name in dead),
+            ", ".join(dead[:4]),
+            ", ..." if len(dead) > 4 else "",
+        )
 
 
 def config_files(config: EasyRecConfig) -> dict[str, str | Path]:

@@ -26,7 +26,7 @@ from rec.train.prefetch import steps_of, to_device
 from rec.train.progress import Progress
 from rec.train.run import Run
 from rec.train.schedules import build_schedule
-from rec.train.settings import allow_tf32, config_files, learning_rate_scale, read_param_map, warn_of_idle
+from rec.train.settings import allow_tf32, config_files, learning_rate_scale, read_param_map, warn_of_dead, warn_of_idle
 from rec.train.step import StepResult, TrainStep, not_finite
 from rec.train.summaries import Profiler, Summaries
 
@@ -104,6 +104,7 @@ class Trainer:
         self.summaries = Summaries(tc, self.model_dir / "tensorboard" if self.rank == 0 else None)
         self.horizon = horizon
         self._sparse_rate = math.nan
+        self._first_step = 0
         self._lr_factor = 1.0
 
     @property
@@ -135,6 +136,7 @@ class Trainer:
                 self.model_dir,
                 self.step,
             )
+        self._first_step = self.step
         progress = Progress(
             total_steps=self.horizon.steps,
             epochs=self.plan.num_epochs,
@@ -189,6 +191,8 @@ class Trainer:
             embedding.set_lr(rate)
             self._sparse_rate = rate
         result = self.step_fn(batches, step=self.step + 1)
+        if self.step == self._first_step and not result.skipped and self.rank == 0:
+            warn_of_dead(self.optimizers.params)
         if self.ema is not None and not result.skipped:
             self.ema.update()
         for batch, predictions in result.predictions:

@@ -26,6 +26,20 @@ def test_a_group_that_no_tower_reads_is_warned_of() -> None:
     assert any('no tower of multi_tower reads group "wide"' in w for w in found)
 
 
+def test_a_group_that_no_branch_reads_is_warned_of() -> None:
+    text = """
+      model_config {
+        feature_groups { group_name: "deep" group_type: DEEP feature_names: "*" }
+        feature_groups { group_name: "left" group_type: DEEP feature_names: "item_id" }
+        mdaf { static { input: "deep" mlp { hidden_units: 4 } } final { hidden_units: 4 } }
+        losses { binary_cross_entropy {} }
+      }"""
+    (found,) = warnings(TRAIN + FEATURES + text)
+    assert 'no branch of mdaf reads group "left"; add a branch or remove it' in found
+    with pytest.raises(ConfigError, match='a branch of mdaf reads group "dep", which is not among'):
+        load_text(TRAIN + FEATURES + text.replace('input: "deep"', 'input: "dep"'))
+
+
 def test_a_setting_without_effect_is_warned_of() -> None:
     text = FULL.replace("data_config {", "data_config { fg_threads: 4 is_orderby_partition: false")
     found = warnings(text)

@@ -22,7 +22,7 @@ def group(name: str, *members: tuple[str, int], type: str = "DEEP") -> GroupShap
 
 
 def sequence(name: str, query: int, steps: int, max_length: int = 5) -> GroupShape:
-    members = (("item", query),), (("hist__item", steps),)
+    members = (("item", query),) if query else (), (("hist__item", steps),)
     return GroupShape(
         name=name,
         type="SEQUENCE",
@@ -64,7 +64,8 @@ class Case:
             if g.type == "SEQUENCE":
                 lengths = torch.randint(0, g.max_length + 1, (rows,), generator=generator)
                 tensors[f"{g.name}.lengths"] = lengths
-                tensors[f"{g.name}.query"] = draw(rows, g.query_width)
+                if g.query_width:
+                    tensors[f"{g.name}.query"] = draw(rows, g.query_width)
                 tensors[f"{g.name}.sequence"] = draw(int(lengths.sum()), g.sequence_width)
             else:
                 tensors[g.name] = draw(rows, g.width)
@@ -79,7 +80,8 @@ def rows_of(case: Case, inputs: dict[str, Tensor], rows: list[int]) -> dict[str,
             lengths = inputs[f"{g.name}.lengths"]
             steps = inputs[f"{g.name}.sequence"].split(lengths.tolist())
             out[f"{g.name}.lengths"] = lengths[rows]
-            out[f"{g.name}.query"] = inputs[f"{g.name}.query"][rows]
+            if g.query_width:
+                out[f"{g.name}.query"] = inputs[f"{g.name}.query"][rows]
             out[f"{g.name}.sequence"] = torch.cat([steps[r] for r in rows])
         else:
             out[g.name] = inputs[g.name][rows]
@@ -207,5 +209,33 @@ CASES = [
         outputs=TASK_OUTPUTS,
     ),
     Case("mmoe_linear_gates", f"mmoe {{ expert_mlp {MLP} {TASKS} }}", (DEEP,), outputs=TASK_OUTPUTS),
+    Case(
+        "mdaf_din",
+        f"""mdaf {{ static {{ input: "all" dcn_v3 {{ num_heads: 2 }} }}
+          sequence {{ input: "seq" encoder {{ din_encoder {{ attn_mlp {MLP} }} }} }}
+          branch_dim: 16 branch_logits: true final {MLP} }}""",
+        (group("all", *FIELDS), sequence("seq", 8, 8)),
+        outputs=("logits", "logits_static", "logits_sequence", "gate"),
+    ),
+    Case(
+        "mdaf_vector_gate",
+        f"""mdaf {{ static {{ input: "deep" mlp {MLP} }}
+          sequence {{ input: "seq" encoder {{ pooling_encoder {{ }} }} }}
+          fusion {{ gate: VECTOR empty_history: GATE_INPUT }} branch_dim: 16 dropout_ratio: 0 final {MLP} }}""",
+        (DEEP, sequence("seq", 0, 8)),
+        num_class=3,
+        outputs=("logits", "gate"),
+    ),
+    Case(
+        "mdaf_static_only",
+        f'mdaf {{ static {{ input: "all" dcn_v3 {{ use_bn: true }} }} branch_dim: 16 final {MLP} }}',
+        (group("all", *FIELDS),),
+    ),
+    Case(
+        "mdaf_sequence_only",
+        f"""mdaf {{ sequence {{ input: "seq" encoder {{ din_encoder {{ attn_mlp {MLP} max_seq_length: 3 }} }} }}
+          branch_dim: 16 final {MLP} }}""",
+        (sequence("seq", 8, 8),),
+    ),
     Case("simple_multi_task", f"simple_multi_task {{ {TASKS} }}", (DEEP,), outputs=TASK_OUTPUTS),
 ]

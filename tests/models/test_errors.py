@@ -65,11 +65,11 @@ def test_a_deep_group_is_no_sequence_group() -> None:
     assert "set group_type: SEQUENCE" in str(error)
 
 
-@pytest.mark.parametrize("query", [0, 16])
-def test_a_target_that_does_not_fit_the_steps_lists_both(query: int) -> None:
+@pytest.mark.parametrize(("query", "listed"), [(0, "none"), (16, "item 16")])
+def test_a_target_that_does_not_fit_the_steps_lists_both(query: int, listed: str) -> None:
     seq = sequence("seq", query, 8)
     error, _ = error_of(f'multi_tower_din {{ din_towers {{ input: "seq" attn_mlp {MLP} }} final {MLP} }}', seq)
-    assert f"(item {query}) is {query} wide, a step (hist__item 8) 8" in str(error)
+    assert f"({listed}) is {query} wide, a step (hist__item 8) 8" in str(error)
 
 
 def test_a_model_of_one_group_refuses_two() -> None:

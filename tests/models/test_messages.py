@@ -11,6 +11,7 @@ from torch import nn
 from rec.config.kwargs import kwargs_of
 from rec.modules.cross import CrossV2
 from rec.modules.field_attention import FieldAttention
+from rec.modules.gated_fusion import GatedFusion
 from rec.modules.mask_net import MaskBlock
 from rec.modules.mlp import MLP
 from rec.protos import module_pb2 as pb
@@ -20,6 +21,7 @@ LAYERS: list[tuple[type[Message], type[nn.Module]]] = [
     (pb.CrossV2, CrossV2),
     (pb.FieldAttention, FieldAttention),
     (pb.MaskBlock, MaskBlock),
+    (pb.GatedFusion, GatedFusion),
 ]
 
 

@@ -1,9 +1,10 @@
 import pytest
+import torch
 from toys import config
 
 from rec.config.errors import ConfigError
 from rec.train.progress import Progress
-from rec.train.settings import config_files, learning_rate_scale, read_param_map, warn_of_idle
+from rec.train.settings import config_files, learning_rate_scale, read_param_map, warn_of_dead, warn_of_idle
 from rec.train.state import ParamMap
 
 
@@ -71,6 +72,15 @@ def test_settings_without_effect_are_told(text, message, caplog):
 def test_steps_switched_off_beside_epochs_are_no_slip(caplog):
     warn_of_idle(config("train_config { save_checkpoints_steps: 0 save_checkpoints_epochs: 1 }").train_config)
     assert not caplog.text
+
+
+def test_parameters_that_no_loss_reaches_are_told(caplog):
+    used, idle = torch.nn.Parameter(torch.ones(2)), torch.nn.Parameter(torch.ones(3))
+    used.sum().backward()
+    warn_of_dead({"a": used})
+    assert not caplog.text
+    warn_of_dead({"a": used, "heads.b": idle})
+    assert "no loss reaches 3 parameters (heads.b)" in caplog.text
 
 
 def test_progress_lines_have_place_values_rate_and_remaining_time(caplog):

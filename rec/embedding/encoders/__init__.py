@@ -3,6 +3,6 @@
 An encoder of your own is a subclass of `SequenceEncoder`, named in `custom_encoder`.
 """
 
-from rec.embedding.encoders.base import ENCODERS, SequenceEncoder
+from rec.embedding.encoders.base import ENCODERS, SequenceEncoder, build_encoder, no_query
 
-__all__ = ["ENCODERS", "SequenceEncoder"]
+__all__ = ["ENCODERS", "SequenceEncoder", "build_encoder", "no_query"]

@@ -8,6 +8,7 @@ import torch
 from google.protobuf.message import Message
 from torch import Tensor, nn
 
+from rec.config.errors import ConfigError
 from rec.config.registry import Registry
 from rec.embedding.shapes import GroupShape
 from rec.ops.jagged import position_of_each
@@ -59,3 +60,25 @@ class SequenceEncoder(nn.Module):
     def kept_lengths(self, lengths_B: Tensor) -> Tensor:
         """Steps of each row that count: int [B]."""
         return torch.clamp(lengths_B, max=self.max_length) if self.max_length > 0 else lengths_B
+
+
+def no_query(lengths_B: Tensor, steps_ND: Tensor) -> Tensor:
+    """The query of a group without members that are no sequences: [B, 0]."""
+    return lengths_B.unsqueeze(1)[:, :0].to(steps_ND.dtype)
+
+
+def build_encoder(message: Message, group: GroupShape) -> SequenceEncoder:
+    """The encoder that a message (or a custom class) asks for.
+
+    Args:
+        message: a member of `SeqEncoderConfig`.
+        group: shape of the sequence group that it reads.
+    """
+    encoder = ENCODERS.build(message, group)
+    if not isinstance(encoder, SequenceEncoder):
+        raise ConfigError(
+            f"{type(encoder).__name__} is no sequence encoder",
+            message,
+            hint="make it a subclass of rec.embedding.SequenceEncoder",
+        )
+    return encoder
