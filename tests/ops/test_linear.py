@@ -9,18 +9,21 @@ from rec.ops.linear.aligned import AlignedLinear
 
 
 @pytest.mark.parametrize("bias", [True, False])
+@pytest.mark.parametrize("outputs", [4, 70])  # 70: written in rows of 80
 @pytest.mark.parametrize(("rows", "inputs"), [(1, 1), (5, 7), (3, 16), (0, 5), (9, 33)])
-def test_aligned_equals_torch_with_every_gradient(rows: int, inputs: int, bias: bool) -> None:
+def test_aligned_equals_torch_with_every_gradient(rows: int, inputs: int, outputs: int, bias: bool) -> None:
     generator = torch.Generator().manual_seed(0)
     draw = lambda *shape: torch.randn(*shape, generator=generator)  # noqa: E731
-    first = [draw(rows, inputs), draw(4, inputs), draw(4) if bias else None]
+    first = [draw(rows, inputs), draw(outputs, inputs), draw(outputs) if bias else None]
     second = [t.clone() if t is not None else None for t in first]
-    grad = draw(rows, 4)
+    grad, results = draw(rows, outputs), []
     for arguments, function in ((first, AlignedLinear.apply), (second, F.linear)):
         for t in arguments:
             if t is not None:
                 t.requires_grad_()
-        function(*arguments).backward(grad)
+        results.append(function(*arguments))
+        results[-1].backward(grad)
+    torch.testing.assert_close(results[0], results[1], rtol=1e-5, atol=1e-5)
     for ours, theirs in zip(first, second, strict=True):
         if ours is not None:
             # The same products; MKL may sum in another order for another row stride.
@@ -37,6 +40,8 @@ def test_an_input_without_gradient_gets_none() -> None:
 def test_awkward_widths_take_the_aligned_gradient_and_round_ones_do_not() -> None:
     w = torch.randn(4, 33, requires_grad=True)
     assert "AlignedLinear" in type(linear(torch.randn(2, 33, requires_grad=True), w).grad_fn).__name__
+    wide = torch.randn(70, 33, requires_grad=True)
+    assert linear(torch.randn(2, 33, requires_grad=True), wide).stride() == (80, 1)
     w = torch.randn(4, 32, requires_grad=True)
     assert "AlignedLinear" not in type(linear(torch.randn(2, 32, requires_grad=True), w).grad_fn).__name__
 

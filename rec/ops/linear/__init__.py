@@ -1,4 +1,4 @@
-"""x W^T + b, with a faster gradient for inputs of awkward width on the CPU. See README.md."""
+"""x W^T + b, with a faster gradient and output at awkward widths on the CPU. See README.md."""
 
 from __future__ import annotations
 
