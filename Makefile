@@ -44,7 +44,7 @@ $(VENV)/.installed: setup.py pyproject.toml shims/fbgemm-gpu/setup.py | $(VENV)/
 	@touch $@
 
 # The editable install compiles the protos once; this does it again when one changes.
-PROTOS := $(wildcard protos/*.proto protos/*/*.proto)
+PROTOS := $(wildcard protos/*.proto protos/*/*.proto tools/*/*.proto)
 $(VENV)/.protos: $(PROTOS) setup.py | $(VENV)/.installed
 	$(BIN)/python setup.py -q protos
 	@touch $@
@@ -100,4 +100,4 @@ dist: install  ## sdist, wheel and the shim's wheel in dist/
 
 clean:  ## remove what was built, the virtual environment included
 	rm -rf build dist *.egg-info shims/fbgemm-gpu/build shims/fbgemm-gpu/*.egg-info $(VENV)
-	find rec/protos -name '*_pb2.py*' -delete
+	find rec/protos tools -name '*_pb2.py*' -delete

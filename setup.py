@@ -21,6 +21,8 @@ from setuptools.command.sdist import sdist
 
 HERE = Path(__file__).resolve().parent
 PROTOS = HERE / "protos"
+# Messages of tools that run from the source tree and are in no wheel.
+TOOLS = HERE / "tools"
 SHIM = HERE / "shims" / "fbgemm-gpu"
 
 TORCH = "torch==2.13.0"
@@ -39,7 +41,16 @@ COMMON = [
 CPU = [TORCH, f"fbgemm-gpu-cpu=={FBGEMM}", f"fbgemm-gpu=={FBGEMM}+cpu", TORCHREC]
 GPU = [TORCH, f"fbgemm-gpu=={FBGEMM},!={FBGEMM}+cpu", TORCHREC]
 
-TEST = ["pytest>=8", "pytest-xdist>=3", "xxhash", "scikit-learn>=1.5", "grpcio-tools==1.75.1", "import-linter>=2.1"]
+PLOTS = ["matplotlib>=3.9"]  # of tools.experiment
+TEST = [
+    *PLOTS,
+    "pytest>=8",
+    "pytest-xdist>=3",
+    "xxhash",
+    "scikit-learn>=1.5",
+    "grpcio-tools==1.75.1",
+    "import-linter>=2.1",
+]
 LINT = ["ruff==0.17.5", "mypy>=1.13", "types-protobuf"]
 
 
@@ -59,21 +70,28 @@ def requirements(name: str) -> list[str]:
     return [*COMMON, *(GPU if name == "gpu" else [])]
 
 
-def compile_protos(out: Path) -> list[Path]:
+def compile_protos(out: Path, *, tools: bool = False) -> list[Path]:
     """Compile protos/**.proto to out/rec/protos/**_pb2.py and .pyi; returns what was written.
 
     `-Irec/protos=protos` maps the folder to the import path, so the code imports as rec.protos.x_pb2 with
     no patching.
+
+    Args:
+        out: folder that has rec/.
+        tools: also those of tools/, beside themselves.
     """
     from grpc_tools import protoc  # a build requirement only
 
-    names = sorted(path.relative_to(PROTOS).as_posix() for path in PROTOS.rglob("*.proto"))
+    roots = {"rec/protos": PROTOS} | ({"tools": TOOLS} if tools else {})
+    names = sorted(
+        f"{at}/{p.relative_to(root).as_posix()}" for at, root in roots.items() for p in root.rglob("*.proto")
+    )
     out.mkdir(parents=True, exist_ok=True)
-    include = Path(protoc.__file__).parent / "_proto"
-    arguments = ["protoc", f"-Irec/protos={PROTOS}", f"-I{include}", f"--python_out={out}", f"--pyi_out={out}"]
-    if protoc.main(arguments + [f"rec/protos/{name}" for name in names]) != 0:
+    arguments = ["protoc", *(f"-I{at}={root}" for at, root in roots.items())]
+    arguments += [f"-I{Path(protoc.__file__).parent / '_proto'}", f"--python_out={out}", f"--pyi_out={out}"]
+    if protoc.main(arguments + names) != 0:
         raise SystemExit("protoc failed: see the message above")
-    stems = [out / "rec" / "protos" / name.removesuffix(".proto") for name in names]
+    stems = [out / name.removesuffix(".proto") for name in names]
     return [stem.with_name(stem.name + suffix) for stem in stems for suffix in ("_pb2.py", "_pb2.pyi")]
 
 
@@ -91,10 +109,11 @@ class BuildProtos(Command):
 
     def run(self) -> None:
         """Compile, and remove what an earlier run left for a .proto that is gone."""
-        written = set(compile_protos(HERE))
-        for path in (HERE / "rec" / "protos").rglob("*_pb2.py*"):
-            if path.suffix in (".py", ".pyi") and path not in written:
-                path.unlink()
+        written = set(compile_protos(HERE, tools=TOOLS.is_dir()))
+        for folder in (HERE / "rec" / "protos", TOOLS):
+            for path in folder.rglob("*_pb2.py*"):
+                if path.suffix in (".py", ".pyi") and path not in written:
+                    path.unlink()
 
 
 class BuildPy(build_py):
@@ -136,6 +155,6 @@ class Sdist(sdist):
 
 setup(
     install_requires=requirements(device()),
-    extras_require={"cpu": CPU, "gpu": GPU, "test": TEST, "lint": LINT},
+    extras_require={"cpu": CPU, "gpu": GPU, "plots": PLOTS, "test": TEST, "lint": LINT},
     cmdclass={"build_py": BuildPy, "sdist": Sdist, "protos": BuildProtos},
 )

@@ -16,8 +16,8 @@ from pathlib import Path
 from rec.config.errors import DataError
 from tools import generate, runs
 from tools.convert import movielens
+from tools.experiments import spec as experiments
 from tools.fetch import ML_1M, ML_100K, download
-from tools.published import TABLES
 from tools.tables import Cell, plain
 
 
@@ -69,9 +69,9 @@ def online(source: str | None, small: bool) -> Story:
     rows = info["rows"]
     reference: list[list[Cell]] = []
     if large:
-        published = TABLES["movielens"].models["DCN v2"][1]
-        assert published is not None
-        reference = [["DCN v2 as published (FCN, arXiv 2407.13349)", published.auc, published.logloss, None]]
+        table = experiments.load(runs.ROOT / "configs" / "experiments" / "movielens.textproto")
+        published = next(row.references for row in table.rows if row.model == "DCN v2")
+        reference = [["DCN v2 as published (FCN, arXiv 2407.13349)", published["auc"], published["logloss"], None]]
     title = f"{name} as clicks: {rows['train']:,} train, {rows['test']:,} test rows (random 8:1:1)"
     return Story(title, target, "quickstart_movielens", "lr_movielens", reference)
 

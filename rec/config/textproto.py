@@ -8,7 +8,7 @@ copies them, and `build` turns the last one into a message.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -218,3 +218,18 @@ def parse(text: str, file: str) -> tuple[Entry, ...]:
         ConfigError: with the place, when the text is not text format.
     """
     return _Parser(text, file).entries("", None, "")
+
+
+def render(entries: Sequence[Entry]) -> str:
+    """Entries as text on one line: `parse` gives them back, but for their places."""
+    return " ".join(f"{e.name}{'' if isinstance(e.value, Block) else ':'} {_rendered(e.value)}" for e in entries)
+
+
+def _rendered(value: Scalar | Block | ListValue) -> str:
+    if isinstance(value, Block):
+        return f"{{ {render(value.entries)} }}"
+    if isinstance(value, ListValue):
+        return f"[{', '.join(map(_rendered, value.items))}]"
+    if value.kind == "string":
+        return f'"{text_encoding.CEscape(value.text.encode(), as_utf8=True)}"'
+    return value.text

@@ -7,7 +7,7 @@ from google.protobuf import text_format
 
 from rec.config.build import Builder
 from rec.config.errors import ConfigError
-from rec.config.textproto import Block, Loc, Scalar, parse
+from rec.config.textproto import Block, Loc, Scalar, parse, render
 from rec.protos import pipeline_pb2
 from tests.config.fragments import FRAGMENTS
 
@@ -19,6 +19,18 @@ def test_every_entry_knows_its_line_and_column() -> None:
     assert isinstance(block, Block)
     assert block.entries[0].loc == Loc("f", 3, 5)
     assert block.entries[0].value == Scalar("string", "x", Loc("f", 3, 8))
+
+
+@pytest.mark.parametrize("text", [*FRAGMENTS, 'a: [] b { c: "\\"\\n\\\\ é" d: [1, -2.5e-3] e [{ f: inf }, {}] }'])
+def test_rendered_entries_are_read_back_the_same(text: str) -> None:
+    once = render(parse(text, "f"))
+    assert render(parse(once, "f")) == once
+    assert [(e.name, type(e.value)) for e in parse(once, "f")] == [(e.name, type(e.value)) for e in parse(text, "f")]
+    if text in FRAGMENTS:
+        config, again = pipeline_pb2.EasyRecConfig(), pipeline_pb2.EasyRecConfig()
+        Builder().fill(config, parse(text, "f"), Loc("f", 1, 1))
+        Builder().fill(again, parse(once, "f"), Loc("f", 1, 1))
+        assert config == again
 
 
 @pytest.mark.parametrize("text", FRAGMENTS)

@@ -1,45 +1,52 @@
 import json
 
-import pytest
-
 from tools import reproduce, runs
-from tools.published import TABLES, Published, Table
+from tools.experiments import report, runner, spec
 from tools.tables import markdown, plain
-
-TABLE = Table(
-    title="Toy",
-    source="nowhere",
-    models={"Good": ("good", Published(0.80, 0.5)), "Bad": ("bad", Published(0.90, 0.4)), "New": ("new", None)},
-    allowance=0.001,
-    note="A note.",
-)
 
 
 def run(auc, seed=0, logloss=0.5):
     return runs.Run("x", seed, {"auc": auc, "logloss": logloss}, 5, 10.0, 8.0, "abc")
 
 
-def test_rows_hold_mean_spread_and_difference():
-    rows = reproduce.rows_of(TABLE, {"Good": [run(0.798), run(0.801, 1)], "Bad": [run(0.8)], "New": [run(0.7)]})
-    # mean .7995 is .0005 below .80: within the allowance; .80 is .1 below .90.
-    assert rows[0][:6] == ["Good", "2", pytest.approx(0.7995), pytest.approx(0.003), 0.80, "-0.0005"]
-    assert rows[1][5] == "-0.1000 (below)"
-    assert rows[2][4:6] == [None, None]
+def test_rows_hold_mean_spread_and_the_difference_to_what_is_published(tmp_path):
+    table = spec.load(runs.ROOT / "configs/experiments/frappe.textproto", seeds=2)
+    rows = {row.model: row for row in table.rows}
+    found = {"DeepFM": [0.9830, 0.9834], "DCN v2": [0.9800, 0.9800], "DCNv3 (FCN)": [0.97, 0.97]}
+    cells = [
+        runner.Cell(rows[model], seed, tmp_path, run(auc, seed))
+        for model, aucs in found.items()
+        for seed, auc in enumerate(aucs)
+    ]
+    header, lines = report.table(report.build(table, cells))
+    assert header == ["model", "runs"] + [
+        *("auc", "published", "difference"),
+        *("logloss", "published", "difference"),
+        *("epochs", "CPU s"),
+    ]
+    # Mean .9832 is .0010 below .9842: within the allowance of .0015; .9800 is .0045 below .9845.
+    assert lines[0][:5] == ["DeepFM", "2", "0.9832 ± 0.0003", 0.9842, "-0.0010"]
+    assert lines[1][4] == "-0.0045 (below)"
+    assert lines[2][3:5] == [None, None]
 
 
-def test_a_page_is_written_after_each_run_and_names_its_source(tmp_path):
-    reproduce.write(str(tmp_path), "toy", TABLE, {"Good": [run(0.8)]})
-    text = (tmp_path / "toy.md").read_text()
-    assert "Published: nowhere." in text
-    assert "| Good | 1 | 0.8000 | 0.0000 | 0.8000 | +0.0000 |" in text
-    assert "Bad" not in text
-    assert json.loads((tmp_path / "toy.json").read_text())["Good"][0]["metrics"]["auc"] == 0.8
+def test_names_of_configs_choose_models(monkeypatch):
+    seen = []
+    monkeypatch.setattr(reproduce.experiment, "main", lambda arguments: seen.append(arguments) or 0)
+    assert reproduce.main(["frappe", "--seeds", "2", "--models", "deepfm", "lr", "--report-only"]) == 0
+    (arguments,) = seen
+    assert arguments[0].endswith("configs/experiments/frappe.textproto")
+    assert arguments[1:] == [
+        *("--seeds", "2", "--runs", "experiments/reproduce", "--models", "deepfm_frappe", "lr_frappe"),
+        *("--command", "python -m tools.reproduce frappe --seeds 2", "--report-only"),
+    ]
 
 
-def test_every_published_model_has_a_config():
-    for name, table in TABLES.items():
-        for stem, _ in table.models.values():
-            assert (runs.ROOT / "configs" / f"{stem}_{name}.config").exists()
+def test_every_published_table_keeps_its_folders_of_runs():
+    for name in reproduce.TABLES:
+        for row in spec.load(runs.ROOT / f"configs/experiments/{name}.textproto").rows:
+            assert row.folder == row.config.stem
+            assert row.config.stem.endswith(f"_{name}")
 
 
 def test_a_finished_run_counts_only_for_the_same_config(tmp_path):
@@ -75,6 +82,5 @@ def test_tables():
 
 
 def test_an_unknown_model_is_refused(capsys):
-    with pytest.raises(SystemExit):
-        reproduce.main(["frappe", "--models", "deepfn"])
-    assert "no model deepfn; this table has autoint_plus" in capsys.readouterr().err
+    assert reproduce.main(["frappe", "--models", "deepfn", "--no-plots"]) == 2
+    assert "no model deepfn_frappe; this experiment has " in capsys.readouterr().err

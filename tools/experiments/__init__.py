@@ -1,0 +1,1 @@
+"""Experiments: a matrix of trainings from a file, and what it says."""
