@@ -30,7 +30,7 @@ def _named(configs: Sequence[Proto], oneof: str) -> list[str]:
     names: list[str] = []
     for config in configs:
         name = config.WhichOneof(oneof)
-        if name is None:
+        if name is None or name == "prediction_stats":  # watched, but nothing to improve
             continue
         if name.startswith("custom_"):
             name = getattr(config, name).class_path.replace(":", ".").rpartition(".")[2]

@@ -25,7 +25,8 @@ def metrics_of(
     """The tasks' metrics of an exported model on rows that have labels."""
     metrics: dict[str, Metric] = {}
     for task in tasks:
-        metrics |= task.metrics()
+        # Of predictions that are not served there is nothing to see here.
+        metrics |= {name: metric for name, metric in task.metrics().items() if not metric.prediction}
     for start in range(0, rows.num_rows, CHUNK):
         batch = Batch.from_arrays(encoder.encode(rows.slice(start, CHUNK)))
         scores = dict(model(batch.features))

@@ -24,14 +24,22 @@ def run(loaded: Loaded, args: argparse.Namespace, world: World) -> None:
     )
 
     from rec.train.evaluate import evaluate
+    from rec.train.history import as_json
 
     try:
-        metrics, rows = evaluate(network, job.tasks(), loader.epoch(0), device=job.device, num_steps=settings.num_steps)
+        measured = evaluate(network, job.tasks(), loader.epoch(0), device=job.device, num_steps=settings.num_steps)
     finally:
         loader.close()
     if world.is_main:
         write_json(
             job.model_dir / "evaluation.json",
-            {"input": path, "step": checkpoint.step, "rows": rows, "metrics": metrics},
+            {
+                "input": path,
+                "step": checkpoint.step,
+                "rows": measured.rows,
+                "metrics": measured.values,
+                "histograms": as_json(measured.histograms),
+            },
         )
-        print(table(("metric", "value"), [("step", checkpoint.step), ("rows", rows), *metrics.items()]))
+        values = measured.values.items()
+        print(table(("metric", "value"), [("step", checkpoint.step), ("rows", measured.rows), *values]))

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import copy
 from abc import ABC, abstractmethod
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
@@ -22,16 +23,37 @@ if TYPE_CHECKING:
 METRICS = Registry("metric", "rec.metrics")
 
 
+@dataclass(frozen=True)
+class Histogram:
+    """How values are distributed.
+
+    Attributes:
+        edges: of the bins, ascending, one more than bins.
+        counts: (weighted) values of each bin.
+        total, squares: sum of the values, and of their squares.
+        low, high: the smallest value and the largest.
+    """
+
+    edges: tuple[float, ...]
+    counts: tuple[float, ...]
+    total: float
+    squares: float
+    low: float
+    high: float
+
+
 class Metric(ABC):
     """A metric of one task.
 
     Attributes:
         kinds: the kinds of task (rec.losses.base.Kind) whose scores it understands.
         larger_is_better: False for errors.
+        prediction: name of the prediction that `update` gets as it is, in place of the score; "" for the score.
     """
 
     kinds: ClassVar[tuple[str, ...]] = ("binary",)
     larger_is_better: ClassVar[bool] = True
+    prediction: str = ""
 
     @abstractmethod
     def update(
@@ -50,6 +72,18 @@ class Metric(ABC):
     @abstractmethod
     def compute(self) -> float:
         """The value over all that was added; nan where it is not defined (no rows, a single class)."""
+
+    def report(self, name: str) -> dict[str, float]:
+        """Everything it reports, by name; most have the one value of `compute`.
+
+        Args:
+            name: under which the metric is reported.
+        """
+        return {name: self.compute()}
+
+    def histogram(self) -> Histogram | None:
+        """How what was added is distributed, for metrics that tell."""
+        return None
 
     @abstractmethod
     def state(self) -> dict[str, Tensor]:

@@ -2,7 +2,7 @@
 
 from rec.tasks.base import Task
 from rec.tasks.build import build_tasks
-from rec.tasks.evaluation import Evaluation, TrainMetrics
+from rec.tasks.evaluation import Evaluation, Measured, TrainMetrics
 from rec.tasks.ranking import RankingTask
 
-__all__ = ["Evaluation", "RankingTask", "Task", "TrainMetrics", "build_tasks"]
+__all__ = ["Evaluation", "Measured", "RankingTask", "Task", "TrainMetrics", "build_tasks"]

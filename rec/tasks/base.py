@@ -8,13 +8,36 @@ from typing import TYPE_CHECKING
 
 from torch import Tensor
 
+from rec.config.errors import ConfigError
+from rec.config.names import suggest
 from rec.losses import LossSum
 from rec.metrics import Metric
 
 if TYPE_CHECKING:
+    from google.protobuf.message import Message
+
     from rec.data.batch import Batch
 
 Predictions = Mapping[str, Tensor]
+
+
+def named(predictions: Predictions, name: str, message: Message | None, field: str) -> Tensor:
+    """A prediction by name.
+
+    Args:
+        predictions: of the model.
+        name: that a config asks for.
+        message: the config that asks for it.
+        field: of that message.
+
+    Raises:
+        ConfigError: when the model has none of that name.
+    """
+    if name not in predictions:
+        raise ConfigError(
+            f'the model has no prediction "{name}"', message, field, hint=suggest(name, predictions, what="it has")
+        )
+    return predictions[name]
 
 
 class Task(ABC):

@@ -21,6 +21,7 @@ from rec.protos import metric_pb2, pipeline_pb2
 from rec.protos.custom_pb2 import Custom
 from rec.tasks.base import Task
 from rec.tasks.ranking import MetricSpec, RankingTask, RowWeights
+from rec.tasks.served import ServedPredictions
 
 log = logging.getLogger(__name__)
 
@@ -36,6 +37,14 @@ def build_tasks(config: pipeline_pb2.EasyRecConfig) -> list[Task]:
         ConfigError: no loss, losses that contradict each other or num_class, a metric that does not
             suit the losses, an unknown label or weight field, the same name twice.
     """
+    served = list(config.model_config.served_predictions)
+    if len(set(served)) < len(served):
+        raise ConfigError("served_predictions names one twice", config.model_config, "served_predictions")
+    extra: list[Task] = [ServedPredictions(served, config.model_config)] if served else []
+    return [*_learned_tasks(config), *extra]
+
+
+def _learned_tasks(config: pipeline_pb2.EasyRecConfig) -> list[Task]:
     model_config = config.model_config
     model = oneof(model_config, "model")
     towers = list(getattr(model, "task_towers", ()))
@@ -179,7 +188,8 @@ def _metric_specs(
         chosen = oneof(config, "metric")
         make = maker(config, chosen)
         metric = make()  # here, so that a wrong setting is told at the start
-        name = config.WhichOneof("metric")
+        # A watched prediction reports under its own name: gate_mean.
+        name = metric.prediction or config.WhichOneof("metric")
         if isinstance(chosen, Custom):
             name = chosen.class_path.replace(":", ".").rpartition(".")[2]
         suits = kind in metric.kinds or (num_class == 2 and "binary" in metric.kinds)
@@ -192,7 +202,7 @@ def _metric_specs(
         if name in specs:  # e.g. two grouped_auc with other keys
             name = next(f"{name}_{i}" for i in range(2, len(configs) + 2) if f"{name}_{i}" not in specs)
         decay = (config.decay_rate, config.decay_step) if isinstance(config, metric_pb2.TrainMetricConfig) else ()
-        specs[name] = MetricSpec(make, *decay)
+        specs[name] = MetricSpec(make, *decay, prediction=metric.prediction, message=chosen)
     return specs
 
 

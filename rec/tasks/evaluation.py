@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
 from rec.losses import LossSum
-from rec.metrics import Metric, SumMetric
-from rec.metrics.base import world_size
+from rec.metrics import Histogram, Metric, SumMetric
+from rec.metrics.base import collective_device, world_size
 from rec.tasks.base import Predictions, Task
 
 if TYPE_CHECKING:
@@ -33,6 +34,21 @@ class MeanLoss(SumMetric):
         if self.empty or self["denominator"] == 0:
             return float("nan")
         return float(self["numerator"] / self["denominator"])
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What an evaluation found, over all ranks.
+
+    Attributes:
+        values: by name: the metrics, then `loss` and its parts.
+        histograms: by name, of the metrics that have one.
+        rows: how many were evaluated.
+    """
+
+    values: dict[str, float]
+    histograms: dict[str, Histogram]
+    rows: int
 
 
 class Evaluation:
@@ -65,12 +81,32 @@ class Evaluation:
 
     def compute(self, group: Any = None) -> dict[str, float]:
         """Values by name over all ranks: the metrics, then `loss` and its parts."""
+        return self.measured(group).values
+
+    def measured(self, group: Any = None) -> Measured:
+        """Everything over all ranks. A collective call."""
         names = _losses_of_all(self.losses, group)
         losses = {name: self.losses.get(name, MeanLoss()).merged(group).compute() for name in names}
-        values = {name: metric.merged(group).compute() for name, metric in self.metrics.items()}
+        values: dict[str, float] = {}
+        histograms: dict[str, Histogram] = {}
+        for name, metric in self.metrics.items():
+            merged = metric.merged(group)
+            values |= merged.report(name)
+            histogram = merged.histogram()
+            if histogram is not None:
+                histograms[name] = histogram
         # A task space may be empty in a small evaluation: its loss is 0 there, and nan by itself.
         known = [value for value in losses.values() if value == value]
-        return values | {"loss": sum(known) if known else float("nan")} | losses
+        values |= {"loss": sum(known) if known else float("nan")} | losses
+        return Measured(values, histograms, _sum_over_ranks(self.rows, group))
+
+
+def _sum_over_ranks(count: int, group: Any) -> int:
+    if world_size(group) == 1:
+        return count
+    total = torch.tensor(count, device=collective_device(group))
+    torch.distributed.all_reduce(total, group=group)
+    return int(total)
 
 
 def _losses_of_all(losses: dict[str, MeanLoss], group: Any) -> list[str]:

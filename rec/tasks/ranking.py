@@ -14,9 +14,11 @@ from rec.config.errors import DataError
 from rec.losses import Loss, LossSum, upcast
 from rec.losses.base import Kind
 from rec.metrics import Metric
-from rec.tasks.base import Predictions, Task
+from rec.tasks.base import Predictions, Task, named
 
 if TYPE_CHECKING:
+    from google.protobuf.message import Message
+
     from rec.data.batch import Batch
 
 
@@ -53,11 +55,20 @@ class RowWeights:
 
 @dataclass(frozen=True)
 class MetricSpec:
-    """A metric to be made anew for each evaluation, and its decay when it follows training."""
+    """A metric to be made anew for each evaluation, and its decay when it follows training.
+
+    Attributes:
+        make: makes it.
+        decay_rate, decay_step: every so many steps what was seen so far counts so much.
+        prediction: the prediction that it reads in place of the score; "" for the score.
+        message: its config, the place of an error.
+    """
 
     make: Callable[[], Metric]
     decay_rate: float = 1.0
     decay_step: int = 0
+    prediction: str = ""
+    message: Message | None = None
 
 
 @dataclass
@@ -91,6 +102,9 @@ class RankingTask(Task):
     def loss(self, predictions: Predictions, batch: Batch) -> dict[str, LossSum]:
         logits, labels = predictions["logits" + self.suffix], batch.labels[self.label]
         self._check(labels)
+        for spec in self.metric_specs.values():
+            if spec.prediction:  # told at the first step, not after the first epoch
+                named(predictions, spec.prediction, spec.message, "prediction")
         weights = self.row_weights.of(batch)
         result = {}
         for name, loss in self.losses.items():
@@ -131,6 +145,11 @@ class RankingTask(Task):
             keys = batch.keys[key] if key else None
             if keys is not None and members is not None:
                 keys = keys[members]
+            if metric.prediction:
+                values = predictions[metric.prediction]
+                values = values if members is None else values[members]
+                metric.update(values, labels, weights=weights, keys=keys)
+                continue
             binary = scores.dim() == 2 and self.num_class == 2 and "multiclass" not in metric.kinds
             metric.update(scores[:, 1] if binary else scores, labels, weights=weights, keys=keys)
 

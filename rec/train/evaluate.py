@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from rec.tasks import Evaluation
+from rec.tasks import Evaluation, Measured
 from rec.train import ranks, state
 from rec.train.prefetch import to_device
 
@@ -33,8 +33,8 @@ def evaluate(
     weights: AbstractContextManager[object] | None = None,
     num_steps: int = 0,
     log_every: int = 0,
-) -> tuple[dict[str, float], int]:
-    """(values by name, rows) over all ranks, in float32: what an export of the network scores.
+) -> Measured:
+    """All metrics over all ranks, in float32: what an export of the network scores.
 
     Args:
         network: look-up and model; comes back in the mode it was in.
@@ -59,12 +59,12 @@ def evaluate(
                     log.info("evaluated %d batches, %d rows", i, evaluation.rows)
     finally:
         network.train(was_training)
-    values, rows = evaluation.compute(), int(ranks.total(evaluation.rows))
-    undefined = [name for name, value in values.items() if math.isnan(value)]
+    measured = evaluation.measured()
+    undefined = [name for name, value in measured.values.items() if math.isnan(value)]
     if undefined and ranks.rank() == 0:
         log.warning(
             "not defined on the %d rows evaluated: %s (labels of one class only, or no row that counts)",
-            rows,
+            measured.rows,
             ", ".join(undefined),
         )
-    return values, rows
+    return measured

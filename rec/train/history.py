@@ -12,7 +12,10 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from rec.metrics import Histogram
 
 
 @dataclass(frozen=True)
@@ -26,6 +29,7 @@ class Record:
         metrics: values by name.
         split: "eval" or "test".
         train: loss and train metrics at that time.
+        histograms: {"edges": [...], "counts": [...]} by name of the metric.
     """
 
     step: int
@@ -35,6 +39,7 @@ class Record:
     metrics: dict[str, float]
     split: str = "eval"
     train: dict[str, float] | None = None
+    histograms: dict[str, dict[str, list[float]]] | None = None
 
     def to_json(self) -> str:
         """One line."""
@@ -48,6 +53,8 @@ class Record:
         }
         if self.train is not None:
             entry["train"] = _nulls(self.train)
+        if self.histograms:
+            entry["histograms"] = self.histograms
         return json.dumps(entry)
 
     @classmethod
@@ -63,6 +70,11 @@ class Record:
 def _nulls(values: Mapping[str, float]) -> dict[str, float | None]:
     """A nan is null: NaN is no JSON, and other readers than Python's stop at it."""
     return {name: None if math.isnan(value) else value for name, value in values.items()}
+
+
+def as_json(histograms: Mapping[str, Histogram]) -> dict[str, dict[str, list[float]]]:
+    """Edges and counts of histograms, by name."""
+    return {name: {"edges": list(h.edges), "counts": list(h.counts)} for name, h in histograms.items()}
 
 
 class History:

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from rec.config.errors import ConfigError
 
 if TYPE_CHECKING:
+    from rec.metrics import Histogram
     from rec.protos import train_pb2
 
 log = logging.getLogger(__name__)
@@ -52,6 +53,24 @@ class Summaries:
             return
         for name, value in values.items():
             writer.add_scalar(f"{prefix}/{name}", value, step)
+
+    def histograms(self, step: int, values: Mapping[str, Histogram], *, prefix: str) -> None:
+        """Write histograms as `<prefix>/<name>`."""
+        writer = self._open() if values else None
+        if writer is None:
+            return
+        for name, h in values.items():
+            writer.add_histogram_raw(
+                f"{prefix}/{name}",
+                min=h.low,
+                max=h.high,
+                num=sum(h.counts),
+                sum=h.total,
+                sum_squares=h.squares,
+                bucket_limits=list(h.edges[1:]),
+                bucket_counts=list(h.counts),
+                global_step=step,
+            )
 
     def learning_rates(self, step: int, values: Mapping[str, float]) -> None:
         """Write the learning rate of each optimizer."""

@@ -13,13 +13,13 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from rec.config.errors import ConfigError, DataError
-from rec.tasks import Evaluation, TrainMetrics
+from rec.tasks import Evaluation, Measured, TrainMetrics
 from rec.train import ranks, state
 from rec.train.checkpoint import Checkpoint, Checkpointer, find_checkpoint
 from rec.train.ema import Ema
 from rec.train.evaluate import evaluate
 from rec.train.goals import build_goal, build_patience
-from rec.train.history import History, Record, describe
+from rec.train.history import History, Record, as_json, describe
 from rec.train.optimizers import DenseOptimizers
 from rec.train.plan import Plan
 from rec.train.prefetch import steps_of, to_device
@@ -239,15 +239,26 @@ class Trainer:
         loader = self.loaders[split]
         if loader is None:
             return None
-        metrics, rows = self._evaluate(loader)
+        measured = self._evaluate(loader)
+        metrics, rows = measured.values, measured.rows
         train = {"loss": self._mean_loss()} | self.train_metrics.compute() if split == "eval" else None
-        record = Record(self.step, self.run.epochs_begun, self.run.seconds, rows, metrics, split, train)
+        record = Record(
+            self.step,
+            self.run.epochs_begun,
+            self.run.seconds,
+            rows,
+            metrics,
+            split,
+            train,
+            as_json(measured.histograms),
+        )
         self.history.add(record)
         if split == "eval":
             best = self.best_step()
             self.checkpointer.prune([] if best is None else [best])
             self._reduce_lr()
         self.summaries.scalars(self.step, metrics, prefix=split)
+        self.summaries.histograms(self.step, measured.histograms, prefix=split)
         self.summaries.flush()
         if self.rank == 0:
             log.info("%s at step %d (%d rows): %s", split, self.step, rows, describe(metrics))
@@ -262,9 +273,9 @@ class Trainer:
 
     def evaluate(self, loader: Loader) -> dict[str, float]:
         """Metrics of the network as it is now over the loader's rows."""
-        return self._evaluate(loader)[0]
+        return self._evaluate(loader).values
 
-    def _evaluate(self, loader: Loader) -> tuple[dict[str, float], int]:
+    def _evaluate(self, loader: Loader) -> Measured:
         ec = self.config.eval_config
         return evaluate(
             self.network,
@@ -310,7 +321,7 @@ class Trainer:
             if self.rank == 0:
                 split_metrics = dict(self.history.at(best, "eval").metrics)
         elif not split_metrics and self.loaders["eval"] is not None:
-            split_metrics = self._evaluate(self.loaders["eval"])[0]
+            split_metrics = self._evaluate(self.loaders["eval"]).values
         if self.loaders["test"] is not None:
             record = self._evaluate_and_record("test")
             assert record is not None

@@ -20,6 +20,7 @@ model_config {
   losses { binary_cross_entropy {} }
   metrics { auc {} } metrics { auc { thresholds: 100 } } metrics { logloss {} } metrics { calibration {} }
   metrics { grouped_auc { grouping_key: "u" } } metrics { normalized_entropy {} }
+  metrics { prediction_stats { prediction: "logits" low: -4 high: 4 } }
 }
 """
 

@@ -340,3 +340,53 @@ def test_a_label_of_several_values_is_told():
     (task,) = build(f"deepfm {{}} {BCE}")
     with pytest.raises(DataError, match='column "y": the label has 3 values a row, expected one'):
         task.loss({"logits": torch.zeros(2)}, batch_of(y=torch.zeros(2, 3)))
+
+
+WATCHED = f'mdaf {{}} {BCE} metrics {{ auc {{}} }} metrics {{ prediction_stats {{ prediction: "gate" bins: 4 }} }}'
+
+
+def test_a_watched_prediction_reports_under_its_name_and_has_a_histogram():
+    evaluation = Evaluation(build(WATCHED))
+    for gate in (0.3, 0.9):
+        batch = batch_of(y=torch.tensor([1.0, 0.0]))
+        evaluation.update({"logits": torch.zeros(2), "gate": torch.full((2,), gate)}, batch)
+    measured = evaluation.measured()
+    assert measured.values["auc"] == 0.5
+    assert measured.values["gate_mean"] == pytest.approx(0.6)
+    assert (measured.values["gate_min"], measured.values["gate_max"]) == pytest.approx((0.3, 0.9))
+    assert measured.histograms["gate"].counts == (0, 2, 0, 2)
+    assert measured.rows == 4
+
+
+def test_a_watched_prediction_of_a_tower_counts_the_rows_of_its_space():
+    watched = 'metrics { prediction_stats { prediction: "gate" } }'
+    tasks = build(
+        towers(watched, f'{watched} task_space_indicator_label: "click" out_task_space_weight: 0'), data=TWO_LABELS
+    )
+    evaluation = Evaluation(tasks)
+    batch = batch_of(click=torch.tensor([1.0, 0.0]), buy=torch.tensor([1.0, 0.0]))
+    evaluation.update({"logits_ctr": LOGITS[:2], "logits_cvr": LOGITS[:2], "gate": torch.tensor([0.2, 0.8])}, batch)
+    values = evaluation.compute()
+    assert values["gate_ctr_mean"] == pytest.approx(0.5)
+    assert values["gate_cvr_mean"] == pytest.approx(0.2)
+
+
+def test_a_prediction_that_the_model_does_not_have_is_told_at_the_first_step():
+    batch = batch_of(y=torch.tensor([1.0, 0.0]))
+    for tasks in (build(WATCHED), build(f'mdaf {{}} {BCE} served_predictions: "gate"')):
+        with pytest.raises(ConfigError, match='the model has no prediction "gate"; it has: "logits"'):
+            for task in tasks:
+                task.loss({"logits": torch.zeros(2)}, batch)
+
+
+def test_predictions_are_served_as_they_are_on_request():
+    tasks = build(f'mdaf {{}} {BCE} served_predictions: ["gate", "logits_static"]')
+    predictions = {"logits": torch.zeros(2), "gate": torch.rand(2, 3), "logits_static": torch.ones(2)}
+    outputs = {name: value for task in tasks for name, value in task.outputs(predictions).items()}
+    assert list(outputs) == ["logits", "probs", "gate", "logits_static"]
+    assert torch.equal(outputs["gate"], predictions["gate"])
+
+
+def test_a_prediction_served_twice_is_refused():
+    with pytest.raises(ConfigError, match="names one twice"):
+        build(f'mdaf {{}} {BCE} served_predictions: ["gate", "gate"]')
