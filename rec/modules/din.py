@@ -4,13 +4,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from rec.modules.linear import Linear
 from rec.modules.mlp import MLP
-from rec.ops.jagged import repeat_rows, segment_sum
+from rec.ops.jagged import weighted_segment_sum
+from rec.ops.target_linear import target_linear
 
 
 class DINAttention(nn.Module):
@@ -38,6 +39,7 @@ class DINAttention(nn.Module):
         use_ln: bool = False,
     ) -> None:
         super().__init__()
+        # One weight over the four columns, as in the paper, although the first layer is computed in parts.
         self.mlp = MLP(
             4 * width,
             hidden_units=hidden_units,
@@ -60,8 +62,12 @@ class DINAttention(nn.Module):
         Returns:
             [sum L, 1]
         """
-        q_ND = repeat_rows(query_BD, lengths_B, steps_ND)
-        return self.score(self.mlp(torch.cat([q_ND, steps_ND, q_ND - steps_ND, q_ND * steps_ND], dim=-1)))
+        layers = [*self.mlp.layers, self.score]
+        first: Any = layers[0]  # of the MLP, or the score itself where there is no hidden layer
+        hidden_NH = target_linear(query_BD, steps_ND, lengths_B, first.weight, first.bias)
+        for layer in layers[1:]:
+            hidden_NH = layer(hidden_NH)
+        return hidden_NH
 
     def forward(self, query_BD: Tensor, steps_ND: Tensor, lengths_B: Tensor, keep_N1: Tensor | None = None) -> Tensor:
         """Sum of the steps by relevance.
@@ -78,5 +84,5 @@ class DINAttention(nn.Module):
         weights_N1 = self.weights(query_BD, steps_ND, lengths_B)
         if keep_N1 is not None:
             weights_N1 = weights_N1 * keep_N1
-        # fp32 sum: the MLP may run under autocast.
-        return segment_sum((weights_N1 * steps_ND).float(), lengths_B)
+        # In fp32, as the steps: under autocast only the weights are not.
+        return weighted_segment_sum(steps_ND, weights_N1, lengths_B)

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import pytest
 import torch
-from torch import nn
+from torch import fx, nn
 
 from rec.export.script import libraries, script, trace
+from rec.ops import jagged
 from rec.ops.jagged import (
     append_row,
     insert_row,
     normalised_weights,
     position_of_each,
+    reference,
     repeat_rows,
     row_at,
     row_of_each,
@@ -19,6 +21,7 @@ from rec.ops.jagged import (
     segment_sum,
     starts_of,
     sum_lengths,
+    weighted_segment_sum,
 )
 
 LENGTHS = [[2, 0, 3], [0, 0, 0], [1], [0], [], [0, 63, 1]]
@@ -46,6 +49,48 @@ def test_every_operation_equals_a_loop_over_rows(lengths, dtype):
     assert starts_of(size).tolist() == [sum(lengths[:i]) for i in range(len(lengths))]
     per_row = torch.randn(len(lengths), 2, generator=g)
     assert torch.equal(repeat_rows(per_row, size, x), per_row[numbers])
+
+
+@pytest.mark.parametrize("lengths", [[2, 0, 3], [0, 0], [1], [], [0, 63, 1]])
+@pytest.mark.parametrize("width", [1, 3, 16])
+def test_fused_sums_and_repeats_equal_the_reference_with_every_gradient(lengths, width):
+    g = torch.Generator().manual_seed(0)
+    draw = lambda *shape: torch.randn(*shape, generator=g)  # noqa: E731
+    size, n = torch.tensor(lengths, dtype=torch.int32), sum(lengths)
+    x, w, rows, into_rows, into_values = (
+        draw(n, width),
+        draw(n, 1),
+        draw(len(lengths), width),
+        *(
+            draw(len(lengths), width),
+            draw(n, width),
+        ),
+    )
+    cases = [
+        (lambda m: lambda a: m.segment_sum(a, size), [x], into_rows),
+        (lambda m: lambda a, b: m.weighted_segment_sum(a, b, size), [x, w], into_rows),
+        (lambda m: lambda a: m.repeat_rows(a, size, x), [rows], into_values),
+    ]
+    for case, arguments, grad in cases:
+        answers = []
+        for module in (jagged, reference):
+            leaves = [t.clone().requires_grad_() for t in arguments]
+            out = case(module)(*leaves)
+            out.backward(grad)
+            answers.append([out, case(module)(*arguments), *(t.grad for t in leaves)])
+        ours, theirs = answers
+        # Sums in the same order: the same bits, so that an exported model has those of the trained one.
+        assert torch.equal(ours[0], theirs[0])
+        assert torch.equal(ours[1], theirs[1])
+        for a, b in zip(ours[2:], theirs[2:], strict=True):
+            torch.testing.assert_close(a, b)
+
+
+def test_traced_sums_are_plain_operations():
+    graph = fx.symbolic_trace(
+        lambda x, w, size: weighted_segment_sum(repeat_rows(segment_sum(x, size), size, x), w, size)
+    )
+    assert all("rec" not in str(getattr(n.target, "__module__", "")) for n in graph.graph.nodes)
 
 
 def test_gradients_of_sum_and_repeat_are_each_other():

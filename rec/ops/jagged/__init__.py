@@ -1,15 +1,13 @@
 """Jagged tensors: rows of different length without padding."""
 
+from rec.ops.jagged.fused import repeat_rows, segment_mean, segment_sum, weighted_segment_sum
 from rec.ops.jagged.reference import (
     append_row,
     insert_row,
     normalised_weights,
     position_of_each,
-    repeat_rows,
     row_at,
     row_of_each,
-    segment_mean,
-    segment_sum,
     starts_of,
     sum_lengths,
 )
@@ -26,4 +24,5 @@ __all__ = [
     "segment_sum",
     "starts_of",
     "sum_lengths",
+    "weighted_segment_sum",
 ]

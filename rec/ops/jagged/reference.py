@@ -56,13 +56,26 @@ def segment_sum(x_ND: Tensor, lengths_B: Tensor) -> Tensor:
         [B, D]
     """
     # Adds in the order of the values within a row, so it repeats bit by bit on any number of threads.
-    # Forward + backward for [100k, 16] in 4096 rows, one thread: 3.8 ms; scatter_add 6.1, index_add 11.6.
     return torch.segment_reduce(x_ND, "sum", lengths=lengths_B, axis=0, unsafe=True, initial=0.0)
 
 
 def segment_mean(x_ND: Tensor, lengths_B: Tensor) -> Tensor:
     """Mean over the values of each row; 0 for an empty row: [N, D] -> [B, D]."""
     return segment_sum(x_ND, lengths_B) / lengths_B.clamp(min=1).unsqueeze(1)
+
+
+def weighted_segment_sum(x_ND: Tensor, weights_N1: Tensor, lengths_B: Tensor) -> Tensor:
+    """Sum of w x over the values of each row; 0 for an empty row.
+
+    Args:
+        x_ND: [N, D] floating point.
+        weights_N1: factor of each value, [N, 1].
+        lengths_B: values per row, integer [B].
+
+    Returns:
+        [B, D], of the wider type of the two: half-precision weights of float32 values are summed in float32.
+    """
+    return segment_sum(weights_N1 * x_ND, lengths_B)
 
 
 def sum_lengths(inner_N: Tensor, lengths_B: Tensor) -> Tensor:
