@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -201,8 +202,10 @@ def _metric_specs(
             )
         if name in specs:  # e.g. two grouped_auc with other keys
             name = next(f"{name}_{i}" for i in range(2, len(configs) + 2) if f"{name}_{i}" not in specs)
-        decay = (config.decay_rate, config.decay_step) if isinstance(config, metric_pb2.TrainMetricConfig) else ()
-        specs[name] = MetricSpec(make, *decay, prediction=metric.prediction, message=chosen)
+        spec = MetricSpec(make, prediction=metric.prediction, message=chosen)
+        if isinstance(config, metric_pb2.TrainMetricConfig):
+            spec = replace(spec, decay_rate=config.decay_rate, decay_step=config.decay_step)
+        specs[name] = spec
     return specs
 
 
