@@ -78,6 +78,11 @@ class Job:
         """Batches to measure on: every row once, in the order of the files."""
         return self._in_order(self.encoder, path)
 
+    def sample_loader(self) -> Loader | None:
+        """Training rows to measure on: `eval_config.train_rows` of them, evenly spaced; None without."""
+        rows = self.config.eval_config.train_rows
+        return self._in_order(self.encoder, self.config.train_input_path, sample=rows) if rows else None
+
     def predict_loader(self, path: str, *, encoder: Encoder | None = None) -> Loader:
         """Batches to score: no labels needed, the original columns kept.
 
@@ -87,7 +92,7 @@ class Job:
         """
         return self._in_order(encoder or Encoder.from_config(self.config, with_labels=False), path, keep_rows=True)
 
-    def _in_order(self, encoder: Encoder, path: str, *, keep_rows: bool = False) -> Loader:
+    def _in_order(self, encoder: Encoder, path: str, *, keep_rows: bool = False, sample: int = 0) -> Loader:
         data = self.config.data_config
         return Loader(
             encoder,
@@ -97,6 +102,8 @@ class Job:
             rank=self.world.rank,
             world=self.world.size,
             keep_rows=keep_rows,
+            sample=sample,
+            num_workers=0 if sample else None,  # read once: not worth a process
         )
 
     def rows(self, path: str, count: int) -> pa.RecordBatch:

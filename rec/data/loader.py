@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+# Rows held decoded for one batch of a sample.
+_MOST_DECODED = 1 << 18
+
 
 class Loader:
     """Batches of an input path.
@@ -42,6 +45,7 @@ class Loader:
         drop_remainder: leave out a last batch that is not full.
         keep_rows: give the original columns with every batch (`data_config.reserved_columns`, empty for all).
         mask_prob: share of rows whose features with `use_mask` are hidden, drawn anew in every epoch (training only).
+        sample: take at most so many rows, evenly spaced over all; 0 takes all.
 
     Attributes:
         rows: rows of all ranks.
@@ -67,6 +71,7 @@ class Loader:
         drop_remainder: bool = False,
         keep_rows: bool = False,
         mask_prob: float = 0.0,
+        sample: int = 0,
     ) -> None:
         skip_bad = data_config.bad_rows == data_pb2.SKIP
         keep = list(data_config.reserved_columns) if keep_rows else []
@@ -77,6 +82,9 @@ class Loader:
         except DataError as err:
             err.file = err.file or source.files[0]
             raise
+        stride = -(-source.rows // sample) if sample else 1
+        if stride > 1:  # a batch's rows lie so far apart that all rows between them are decoded
+            batch_size = min(batch_size, max(1, _MOST_DECODED // stride))
         plan = Plan(
             tuple(source.chains),
             batch_size,
@@ -86,6 +94,7 @@ class Loader:
             rank,
             world,
             drop_remainder,
+            stride,
         )
         if not plan.rows:
             raise DataError("there is not a single row", file=path)

@@ -46,6 +46,7 @@ class Plan:
         seed: of the shuffle.
         rank: this process of `world`.
         drop_remainder: full batches only.
+        stride: take every so many-th row of a rank's range only, from the first on.
     """
 
     chains: tuple[Chain, ...]
@@ -56,6 +57,7 @@ class Plan:
     rank: int = 0
     world: int = 1
     drop_remainder: bool = False
+    stride: int = 1
 
     @cached_property
     def rows(self) -> int:
@@ -68,25 +70,27 @@ class Plan:
         each, rest = divmod(self.rows, self.world)
         first = self.rank * each + min(self.rank, rest)
         last = first + each + (self.rank < rest)
-        return first, min(last, first + self.steps * self.batch_size)
+        return first, min(last, first + self.steps * self.batch_size * self.stride)
 
     @cached_property
     def steps(self) -> int:
         """Batches per epoch, the same for all ranks. A rank with fewer of its own fills up."""
         each, rest = divmod(self.rows, self.world)
         if self.drop_remainder:
-            return each // self.batch_size
-        return -(-(each + (rest > 0)) // self.batch_size)
+            return self._taken(each) // self.batch_size
+        return -(-self._taken(each + (rest > 0)) // self.batch_size)
 
     @cached_property
     def batches(self) -> int:
         """Batches of this rank's own rows: `steps`, or one less."""
         first, last = self.range
-        return -(-(last - first) // self.batch_size)
+        return -(-self._taken(last - first) // self.batch_size)
 
     @cached_property
     def window(self) -> int:
         """Batches per window."""
+        if self.stride > 1:  # a window is decoded as a whole: the fewer batches, the less memory
+            return 1
         return max(1, self.buffer) if self.shuffle else _ORDERED_WINDOW
 
     @cached_property
@@ -99,13 +103,16 @@ class Plan:
         """Changes whenever a batch number would name other rows."""
         rows = np.array([(c.file, c.part, c.rows) for c in self.chains], dtype=np.int64)
         settings = (self.batch_size, self.shuffle, self.window, self.seed, self.world, self.drop_remainder)
+        if self.stride > 1:
+            settings = (*settings, self.stride)
         return f"{zlib.crc32(repr(settings).encode(), zlib.crc32(rows.tobytes())):08x}"
 
     def window_rows(self, index: int) -> tuple[int, int]:
         """First and last + 1 row of a window in the stream."""
         first, last = self.range
-        start = first + index * self.window * self.batch_size
-        return start, min(last, start + self.window * self.batch_size)
+        size = self.window * self.batch_size * self.stride
+        start = first + index * size
+        return start, min(last, start + size)
 
     def order(self, epoch: int) -> Order:
         """The stream of an epoch."""
@@ -116,10 +123,14 @@ class Plan:
         return Order(tuple(self.chains[i] for i in rng.permutation(count)))
 
     def permutation(self, epoch: int, start: int, rows: int) -> np.ndarray | None:
-        """Which row of the window comes at each place, int64 [rows]; None keeps the order."""
+        """Which row of the window comes at each place, int64 [rows taken]; None keeps all in order."""
+        taken = np.arange(0, rows, self.stride)
         if not self.shuffle:
-            return None
-        return np.random.default_rng([self.seed, epoch, _ROWS, start]).permutation(rows)
+            return taken if self.stride > 1 else None
+        return np.random.default_rng([self.seed, epoch, _ROWS, start]).permutation(taken)
+
+    def _taken(self, rows: int) -> int:
+        return -(-rows // self.stride)
 
     def mask(self, epoch: int, batch: int, rows: int, probability: float) -> np.ndarray:
         """Rows of a batch whose `use_mask` features are hidden, bool [rows]."""

@@ -67,12 +67,13 @@ class Reader:
     def _window(self, epoch: int, index: int, start: int, order: Order, cursor: _Cursor) -> Iterator[Item]:
         first, last = self.plan.window_rows(index)
         window = cursor.window(order, first, last, skip_bad=self.skip_bad)
-        window.permute(self.plan.permutation(epoch, first, last - first))
-        size = self.plan.batch_size
-        for at in range(0, last - first, size):
+        order_of_rows = self.plan.permutation(epoch, first, last - first)
+        window.permute(order_of_rows)
+        size, rows = self.plan.batch_size, last - first if order_of_rows is None else len(order_of_rows)
+        for at in range(0, rows, size):
             batch = index * self.plan.window + at // size
             if batch >= start:
-                yield self._item(epoch, batch, window, at, min(at + size, last - first))
+                yield self._item(epoch, batch, window, at, min(at + size, rows))
 
     def _item(self, epoch: int, index: int, window: _Window, start: int, stop: int) -> Item:
         skipped = Skipped()

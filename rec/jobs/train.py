@@ -57,6 +57,7 @@ def run(loaded: Loaded, args: argparse.Namespace, world: World) -> None:
         train_loader=loader,
         eval_loader=eval_loader,
         test_loader=test_loader,
+        sample_loader=job.sample_loader(),
         device=job.device,
     )
     try:

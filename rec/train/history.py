@@ -17,6 +17,9 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from rec.metrics import Histogram
 
+# Parts of a line that some evaluations have.
+_OPTIONAL = ("train", "train_rows", "gap")
+
 
 @dataclass(frozen=True)
 class Record:
@@ -30,6 +33,8 @@ class Record:
         split: "eval" or "test".
         train: loss and train metrics at that time.
         histograms: {"edges": [...], "counts": [...]} by name of the metric.
+        train_rows: values by name over a sample of the training rows, where `eval_config.train_rows` asks for it.
+        gap: how much those exceed `metrics`.
     """
 
     step: int
@@ -40,6 +45,8 @@ class Record:
     split: str = "eval"
     train: dict[str, float] | None = None
     histograms: dict[str, dict[str, list[float]]] | None = None
+    train_rows: dict[str, float] | None = None
+    gap: dict[str, float] | None = None
 
     def to_json(self) -> str:
         """One line."""
@@ -51,8 +58,9 @@ class Record:
             "split": self.split,
             "metrics": _nulls(self.metrics),
         }
-        if self.train is not None:
-            entry["train"] = _nulls(self.train)
+        for name in _OPTIONAL:
+            if (values := getattr(self, name)) is not None:
+                entry[name] = _nulls(values)
         if self.histograms:
             entry["histograms"] = self.histograms
         return json.dumps(entry)
@@ -61,7 +69,7 @@ class Record:
     def from_json(cls, line: str) -> Record:
         """Back from a line."""
         entry = json.loads(line)
-        for name in ("metrics", "train"):
+        for name in ("metrics", *_OPTIONAL):
             if entry.get(name) is not None:
                 entry[name] = {key: math.nan if v is None else v for key, v in entry[name].items()}
         return cls(**entry)

@@ -37,12 +37,13 @@ def build_optimizer(
 
     Parameters of one dimension (biases, norm gains, activation slopes) are kept out of weight decay
     unless `decay_vectors`: pulling them to zero regularises nothing and moves what the norm is
-    there to learn.
+    there to learn. A parameter whose module set `_no_weight_decay = True` on it (Mamba's A_log and D, whose
+    zero means something) is kept out always.
 
     Args:
         msg: `SGDOptimizer`, `AdamOptimizer`, ...
         params: parameters by name.
-        decay_vectors: apply `weight_decay` to every parameter.
+        decay_vectors: apply `weight_decay` to vectors too.
     """
     cls, has_fused = _CLASSES[type(msg)]
     kwargs = kwargs_of(msg, "lr", "beta1", "beta2", "weight_decay", "fused")
@@ -57,17 +58,19 @@ def build_optimizer(
         raise ConfigError(
             f"{type(msg).__name__} has weight_decay {msg.weight_decay:g}", msg, "weight_decay", hint="give 0 or more"
         )
-    all_alike = decay_vectors or not msg.weight_decay  # one group: one kernel call
-    matrices = [p for p in params.values() if p.ndim > 1 or all_alike]
-    vectors = [p for p in params.values() if p.ndim <= 1 and not all_alike]
-    groups = [
-        {"params": matrices, "weight_decay": msg.weight_decay},
-        {"params": vectors, "weight_decay": 0.0},
+    spared = {name for name, p in params.items() if msg.weight_decay and not _decays(p, decay_vectors)}
+    groups = [  # where none is spared one group: one kernel call
+        {"params": [p for name, p in params.items() if name not in spared], "weight_decay": msg.weight_decay},
+        {"params": [p for name, p in params.items() if name in spared], "weight_decay": 0.0},
     ]
     try:
         return cls([g for g in groups if g["params"]], lr=msg.lr, **kwargs)
     except ValueError as err:  # torch's own range checks: a negative lr, nesterov without momentum
         raise ConfigError(f"{type(msg).__name__}: {err}", msg) from err
+
+
+def _decays(parameter: nn.Parameter, vectors: bool) -> bool:
+    return (parameter.ndim > 1 or vectors) and not getattr(parameter, "_no_weight_decay", False)
 
 
 @dataclass

@@ -56,8 +56,10 @@ class Plan:
     def horizon(self, steps_per_epoch: int | None) -> Horizon:
         """Steps and epochs of the whole training, as far as known."""
         if self.num_epochs:
-            return Horizon(steps_per_epoch * self.num_epochs if steps_per_epoch else None, self.num_epochs)
-        return Horizon(self.num_steps, -(-self.num_steps // steps_per_epoch) if steps_per_epoch else None)
+            steps = steps_per_epoch * self.num_epochs if steps_per_epoch else None
+            return Horizon(steps, self.num_epochs, steps_per_epoch)
+        epochs = -(-self.num_steps // steps_per_epoch) if steps_per_epoch else None
+        return Horizon(self.num_steps, epochs, steps_per_epoch)
 
     def is_last(self, step: int, *, epochs: int) -> bool:
         """Whether the training is complete after `step` steps and `epochs` whole epochs."""

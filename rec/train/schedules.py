@@ -35,6 +35,7 @@ class Horizon:
 
     steps: int | None = None
     epochs: int | None = None
+    steps_per_epoch: int | None = None
 
 
 @dataclass(frozen=True)
@@ -142,14 +143,42 @@ def build_schedule(config: Message, *, base: float, horizon: Horizon, scale: flo
     if which is None:
         return Schedule(base, _constant, scale=scale)
     msg = getattr(config, which)
-    builder = _BUILDERS[type(msg)]
-    curve = builder(msg, horizon)
     by_epoch = getattr(msg, "by_epoch", False)
+    if getattr(msg, "every_step", False):
+        msg, by_epoch = _in_steps(msg, horizon), False
+    curve = _BUILDERS[type(msg)](msg, horizon)
     if getattr(msg, "warmup_size", 0):
         curve = warm_up(msg.warmup_learning_rate, msg.warmup_size, curve)
     elif "warmup_size" in msg.DESCRIPTOR.fields_by_name and msg.HasField("warmup_learning_rate"):
         log.warning("warmup_learning_rate has no effect without warmup_size")
     return Schedule(base, curve, by_epoch, scale, f"{which} per {'epoch' if by_epoch else 'step'}")
+
+
+# Fields that count steps, or epochs with by_epoch.
+_SIZES = ("decay_size", "warmup_size", "T_max", "T_0")
+
+
+def _in_steps(msg: Message, horizon: Horizon) -> Message:
+    """The schedule with `by_epoch` and `every_step` as one that counts steps."""
+    if not msg.by_epoch:  # type: ignore[attr-defined]
+        raise ConfigError(
+            "every_step without by_epoch: the sizes are steps already", msg, "every_step", hint="add by_epoch: true"
+        )
+    if not horizon.steps_per_epoch:
+        raise ConfigError(
+            "the number of steps of an epoch is not known beforehand, so sizes in epochs are no number of steps",
+            msg,
+            "every_step",
+            hint="give the sizes in steps, without by_epoch",
+        )
+    counted = type(msg)()
+    counted.CopyFrom(msg)
+    for name in _SIZES:
+        if name in msg.DESCRIPTOR.fields_by_name and msg.HasField(name):
+            setattr(counted, name, getattr(msg, name) * horizon.steps_per_epoch)
+    counted.ClearField("by_epoch")
+    counted.ClearField("every_step")
+    return counted
 
 
 def _build_constant(msg: pb.ConstantLR, horizon: Horizon) -> Callable[[float, int], float]:

@@ -6,7 +6,8 @@ import contextlib
 import logging
 import math
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -51,6 +52,7 @@ class Trainer:
         train_loader: rows to train on; None to evaluate only.
         eval_loader: rows to evaluate on while training.
         test_loader: rows to evaluate on once, at the end.
+        sample_loader: training rows to evaluate on beside those of eval_loader.
         device: where the network is.
         assumed_steps_per_epoch: for schedules, where there is no train_loader (a check without data).
     """
@@ -65,12 +67,15 @@ class Trainer:
         train_loader: Loader | None = None,
         eval_loader: Loader | None = None,
         test_loader: Loader | None = None,
+        sample_loader: Loader | None = None,
         device: torch.device | str = "cpu",
         assumed_steps_per_epoch: int | None = None,
     ) -> None:
         self.network, self.tasks, self.config = network, list(tasks), config
         self.model_dir = Path(model_dir)
         self.loaders = {"train": train_loader, "eval": eval_loader, "test": test_loader}
+        self.sample_loader = sample_loader
+        self._sample: list[Batch] = []
         self.device = torch.device(device)
         tc = self.train_config = config.train_config
         self.rank = ranks.rank()
@@ -252,6 +257,8 @@ class Trainer:
             train,
             as_json(measured.histograms),
         )
+        if split == "eval" and self.sample_loader is not None:
+            record = self._with_gap(record, self.sample_loader)
         self.history.add(record)
         if split == "eval":
             best = self.best_step()
@@ -263,6 +270,16 @@ class Trainer:
         if self.rank == 0:
             log.info("%s at step %d (%d rows): %s", split, self.step, rows, describe(metrics))
         return record
+
+    def _with_gap(self, record: Record, loader: Loader) -> Record:
+        """The record with the metrics of a sample of the training rows, and how much they exceed its own."""
+        if not self._sample:
+            self._sample = list(loader.epoch(0))
+        values = self._measure(self._sample).values
+        gap = {name: value - record.metrics[name] for name, value in values.items() if name in record.metrics}
+        self.summaries.scalars(self.step, values, prefix="train_rows")
+        self.summaries.scalars(self.step, gap, prefix="gap")
+        return replace(record, train_rows=values, gap=gap)
 
     def _reduce_lr(self) -> None:
         """`early_stopping.lr_factor`: a function of the recorded evaluations, so it needs no state of its own."""
@@ -277,14 +294,18 @@ class Trainer:
 
     def _evaluate(self, loader: Loader) -> Measured:
         ec = self.config.eval_config
+        every = ec.log_step_count_steps if ec.HasField("log_step_count_steps") else 0
+        return self._measure(loader.epoch(0), num_steps=ec.num_steps, log_every=every)
+
+    def _measure(self, batches: Iterable[Batch], *, num_steps: int = 0, log_every: int = 0) -> Measured:
         return evaluate(
             self.network,
             self.tasks,
-            loader.epoch(0),
+            batches,
             device=self.device,
             weights=self.averaged(),
-            num_steps=ec.num_steps,
-            log_every=ec.log_step_count_steps if ec.HasField("log_step_count_steps") else 0,
+            num_steps=num_steps,
+            log_every=log_every,
         )
 
     def averaged(self, use: bool | None = None) -> contextlib.AbstractContextManager[object]:

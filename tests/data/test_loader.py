@@ -9,6 +9,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from rec.config.errors import DataError
+from rec.data import loader as loader_module
 from tests.data.helpers import numbers, table, write
 
 
@@ -91,6 +92,28 @@ def test_drop_remainder_and_large_batches(make_loader, folder):
     assert [b.size for b in make_loader(folder, batch_size=10_000).epoch(0)] == [400]
     with pytest.raises(DataError, match="400 rows make no full batch of 500"):
         make_loader(folder, batch_size=500, drop_remainder=True)
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_sample_is_evenly_spaced_and_no_larger_than_asked_for(make_loader, folder, workers):
+    def sample(rows, **settings):
+        return numbers(make_loader(folder, sample=rows, num_workers=workers, **settings).epoch(0))
+
+    # 400 rows, at most 30: every 14th.
+    assert sample(30) == list(range(0, 400, 14))
+    assert sample(400) == sample(10_000) == list(range(400))
+    assert sample(1) == [0]
+    # Each of two ranks takes every 14th of its half.
+    halves = [sample(30, rank=rank, world=2) for rank in range(2)]
+    assert halves == [list(range(0, 200, 14)), list(range(200, 400, 14))]
+
+
+def test_a_thin_sample_holds_few_rows_at_a_time(make_loader, folder, monkeypatch):
+    monkeypatch.setattr(loader_module, "_MOST_DECODED", 60)
+    batches = list(make_loader(folder, sample=30, batch_size=16).epoch(0))
+    # 60 rows decoded are 4 of every 14th.
+    assert [batch.size for batch in batches] == [4] * 7 + [1]
+    assert numbers(batches) == list(range(0, 400, 14))
 
 
 def test_a_rank_that_runs_out_of_rows_fills_up(make_loader, tmp_path):

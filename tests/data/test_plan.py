@@ -48,6 +48,23 @@ def test_drop_remainder_leaves_full_batches_only(world):
         assert len(stream(plan, 0)) == plan.steps * 5
 
 
+@pytest.mark.parametrize(("stride", "world"), [(2, 1), (5, 1), (5, 3), (52, 1), (60, 2)])
+def test_a_stride_takes_rows_evenly_spaced_over_each_range(stride, world):
+    everything = stream(Plan(CHAINS, 4), 0)
+    for rank in range(world):
+        plan = Plan(CHAINS, 4, rank=rank, world=world, stride=stride)
+        first, last = plan.range
+        assert stream(plan, 0) == everything[first:last][::stride]
+        assert plan.batches == -(-len(range(first, last, stride)) // 4)
+        assert plan.steps - plan.batches in (0, 1)
+
+
+def test_shuffled_with_a_stride_the_same_rows_come():
+    ordered, shuffled = (Plan(CHAINS, 4, shuffle, seed=1, stride=1 + shuffle) for shuffle in (False, True))
+    assert len(stream(shuffled, 0)) == 26
+    assert set(stream(shuffled, 0)) < set(stream(ordered, 0))
+
+
 def test_without_shuffle_the_order_of_files_is_kept():
     expected = [(c.file, c.part, row) for c in CHAINS for row in range(c.rows)]
     assert stream(Plan(CHAINS, 4), 0) == expected

@@ -41,6 +41,16 @@ def test_a_run_leaves_its_config_checkpoints_metrics_and_export(trained):
     assert line["rows"] == pq.read_table(trained / "eval").num_rows
 
 
+def test_training_rows_are_scored_beside_those_of_the_evaluation(trained, tmp_path):
+    sets = [f'model_dir: "{tmp_path}"', "eval_config { train_rows: 300 }", "train_config { eval_every_epochs: 1 }"]
+    assert run(trained, *(a for text in sets for a in ("--set", text))) == 0
+    entries = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+    assert len(entries) == 2
+    for entry in entries:
+        assert entry["gap"]["auc"] == pytest.approx(entry["train_rows"]["auc"] - entry["metrics"]["auc"])
+        assert entry["gap"]["auc"] != 0
+
+
 def test_evaluate_repeats_what_training_measured(trained, capsys):
     assert run(trained, "--mode", "evaluate", "--checkpoint", "latest") == 0
     found = json.loads((trained / "model/evaluation.json").read_text())

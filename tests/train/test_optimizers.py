@@ -59,6 +59,18 @@ def test_momentum_carries_over():
     assert one_step("sgd_optimizer { lr: 0.1 momentum: 0.9 }", steps=2) == pytest.approx(1 - 0.05 - 0.095, abs=1e-6)
 
 
+@pytest.mark.parametrize("extra", ["", "decay_vectors: true"])
+def test_a_parameter_that_its_module_keeps_out_never_decays(extra):
+    p = params(a_log=[[1.0]], d=[1.0], w=[[1.0]])
+    p["a_log"]._no_weight_decay = p["d"]._no_weight_decay = True
+    opt = dense(f"adam_optimizer {{ lr: 0.1 weight_decay: 0.5 }} {extra}", p)
+    for q in p.values():
+        q.grad = torch.zeros_like(q)
+    opt.step()
+    # Adam's first step on a gradient that is decay alone is lr.
+    assert {n: round(q.item(), 5) for n, q in p.items()} == {"a_log": 1.0, "d": 1.0, "w": 0.9}
+
+
 def test_biases_and_norms_do_not_decay_unless_asked():
     text = "sgd_optimizer { lr: 0.1 momentum: 0 weight_decay: 1.0 } %s"
     for extra, bias in (("", 1.0), ("decay_vectors: true", 0.9)):

@@ -62,6 +62,47 @@ def test_cosine_takes_the_whole_training_after_warm_up_by_default():
     assert [by_epoch(100 * e + 7, e) for e in range(4)] == pytest.approx([0.5, 1, 1, 0.5])
 
 
+RECIPE = "cosine_annealing_learning_rate { warmup_size: 2 min_learning_rate: 1e-4 by_epoch: true %s }"
+
+
+def test_the_recipe_of_mamba4rec_v2_epoch_by_epoch():
+    # Its training script: (e + 1) / 2 of 1e-3 for e < 2, then half a cosine to 10 % over the 18 epochs left of 20.
+    s = schedule(RECIPE % "", base=1e-3, horizon=Horizon(steps=20 * 7, epochs=20, steps_per_epoch=7))
+    expected = [5e-4, 1e-3] + [1e-4 + 9e-4 * 0.5 * (1 + math.cos(math.pi * (e - 2) / 18)) for e in range(2, 20)]
+    assert [s(7 * e + 3, e) for e in range(20)] == pytest.approx(expected)
+
+
+def test_in_every_step_the_rate_of_epochs_moves_within_them():
+    s = schedule(RECIPE % "every_step: true", base=1e-3, horizon=Horizon(steps=24, epochs=6, steps_per_epoch=4))
+    rates = [s(step, step // 4) for step in range(24)]
+    # Eighths in the warm-up of 8 steps, all of it in the last; then 16 steps of cosine, half way after 8.
+    assert rates[:9] == pytest.approx([1e-3 * k / 8 for k in range(1, 9)] + [1e-3])
+    assert rates[16] == pytest.approx((1e-3 + 1e-4) / 2)
+    assert rates[8:] == sorted(rates[8:], reverse=True)
+    assert rates[23] > 1e-4
+
+
+def test_in_every_step_all_sizes_are_epochs():
+    horizon = Horizon(steps=20, epochs=10, steps_per_epoch=2)
+    s = schedule(
+        "exponential_decay_learning_rate { decay_size: 2 decay_factor: .25 staircase: false by_epoch: true "
+        "every_step: true }",
+        horizon=horizon,
+    )
+    assert over_steps(s, 5) == pytest.approx([1, 0.5**0.5, 0.5, 0.5**1.5, 0.25])
+    s = schedule(
+        "cosine_annealing_warm_restarts_learning_rate { T_0: 1 by_epoch: true every_step: true }", horizon=horizon
+    )
+    assert over_steps(s, 4) == pytest.approx([1, 0.5, 1, 0.5])
+
+
+def test_every_step_needs_epochs_of_a_known_length():
+    with pytest.raises(ConfigError, match="every_step without by_epoch: the sizes are steps already; add by_epoch"):
+        schedule("cosine_annealing_learning_rate { T_max: 2 every_step: true }", horizon=Horizon(6, 3, 2))
+    with pytest.raises(ConfigError, match="the number of steps of an epoch is not known"):
+        schedule(RECIPE % "every_step: true", horizon=Horizon(epochs=6))
+
+
 def test_warm_restarts_start_anew_with_longer_periods():
     s = schedule("cosine_annealing_warm_restarts_learning_rate { T_0: 2 T_mult: 2 }")
     eighth = 0.5 * (1 + math.cos(math.pi / 4))

@@ -59,6 +59,33 @@ def test_repeats_are_bit_equal(tmp_path):
     assert any(not torch.equal(weights(a)[n], weights(c)[n]) for n in weights(a))
 
 
+def test_training_rows_are_scored_beside_the_evaluation(tmp_path):
+    text = "train_config { num_epochs: 4 eval_every_epochs: 2 }"
+    t = trainer(tmp_path, text, sample_loader=ToyLoader(shuffle=False), test_loader=ToyLoader(seed=6))
+    t.train()
+    entries = lines(tmp_path)
+    assert [entry["split"] for entry in entries] == ["eval", "eval", "test"]
+    # The sample is all training rows here, as they are scored at the end: without dropout, by the final weights.
+    assert entries[1]["train_rows"] == t.evaluate(ToyLoader(shuffle=False))
+    assert entries[1]["gap"]["auc"] == entries[1]["train_rows"]["auc"] - entries[1]["metrics"]["auc"]
+    assert "gap" not in entries[2]
+    # It changes nothing else.
+    plain = trainer(tmp_path / "plain", text, test_loader=ToyLoader(seed=6))
+    plain.train()
+    assert_equal(weights(t), weights(plain))
+    assert [{k: v for k, v in e.items() if k not in ("gap", "train_rows")} for e in entries] == lines(
+        tmp_path / "plain"
+    )
+
+
+def test_evaluations_with_training_rows_survive_a_resume(tmp_path):
+    text = "train_config { num_epochs: 3 eval_every_epochs: 1 }"
+    trainer(tmp_path, text, sample_loader=ToyLoader(shuffle=False)).train()
+    before = lines(tmp_path)
+    trainer(tmp_path, text, sample_loader=ToyLoader(shuffle=False)).train()
+    assert lines(tmp_path) == before
+
+
 FEATURES = """train_config {
   save_checkpoints_steps: 3 gradient_accumulation_steps: 2 num_epochs: 3
   dense_optimizer { ema { decay: 0.9 } cosine_annealing_learning_rate { warmup_size: 3 } }
