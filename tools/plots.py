@@ -107,7 +107,7 @@ def bars(series: Sequence[Series], metric: str) -> Figure | None:
     shown = [each for each in series if each.results]
     if not shown:
         return None
-    figure, (axes,) = _figure(height=1.2 + 0.36 * len(shown))
+    figure, (axes,) = new_figure(height=1.2 + 0.36 * len(shown))
     places = list(range(len(shown)))[::-1]
     means = [statistics.fmean(each.results) for each in shown]
     spreads = [statistics.stdev(each.results) if len(each.results) > 1 else 0.0 for each in shown]
@@ -143,7 +143,7 @@ def _over_epochs(series: Sequence[Series], label: str, value: Any) -> Figure | N
     lines = {name: points for name, points in lines.items() if points}
     if not lines:
         return None
-    figure, (axes,) = _figure(height=4.2)
+    figure, (axes,) = new_figure(height=4.2)
     for place, (name, points) in enumerate(lines.items()):
         epochs = sorted(points)
         style = ("-", "--", ":")[place // 10 % 3]
@@ -172,7 +172,7 @@ def histograms(series: Sequence[Series]) -> Figure | None:
     found = {f"{each.name}: {name}": shares for each in series for name, shares in last_histograms(each.runs).items()}
     if not found:
         return None
-    figure, panels = _figure(height=2.4 * math.ceil(len(found) / 2), panels=len(found))
+    figure, panels = new_figure(height=2.4 * math.ceil(len(found) / 2), panels=len(found))
     for axes, (name, (edges, shares)) in zip(panels, found.items(), strict=False):
         widths = [b - a for a, b in itertools.pairwise(edges)]
         axes.bar(edges[:-1], shares, width=widths, align="edge", color="#9ecae1", edgecolor="white", linewidth=0.4)
@@ -200,7 +200,7 @@ def last_histograms(histories: Sequence[Records]) -> dict[str, tuple[list[float]
     return means
 
 
-def _figure(*, height: float, panels: int = 1) -> tuple[Figure, list[Axes]]:
+def new_figure(*, height: float, panels: int = 1) -> tuple[Figure, list[Axes]]:
     """A figure without pyplot: no window, no global state."""
     require()
     from matplotlib.figure import Figure as New
