@@ -1,4 +1,4 @@
-"""Exponential moving average of the dense parameters (Polyak averaging with a forgetting factor)."""
+"""Exponential moving average of the weights (Polyak averaging with a forgetting factor)."""
 
 from __future__ import annotations
 
@@ -6,47 +6,58 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 
 class Ema:
-    """Averages beside the parameters: average = decay * average + (1 - decay) * parameter after each step.
+    """Averages beside the weights: average = d * average + (1 - d) * weight after each step.
 
-    Tables are left out: a row is averaged by what it meets anyway, and a copy would double the memory.
+    d = min(decay, (1 + step) / (10 + step)): an early average is over the last tenth of the steps, so that
+    it does not hold on to the initial weights.
 
     Args:
-        params: dense parameters by name.
+        tensors: what is averaged, by name: dense parameters, running statistics (those of the weights as they are
+            would not fit averaged weights), and tables if asked for.
         decay: weight of the past.
     """
 
-    def __init__(self, params: Mapping[str, nn.Parameter], *, decay: float) -> None:
-        self.params = dict(params)
+    def __init__(self, tensors: Mapping[str, Tensor], *, decay: float) -> None:
+        self.tensors = {n: t.detach() for n, t in tensors.items() if t.is_floating_point()}
         self.decay = decay
         self.shadow: dict[str, Tensor] = {}
         self.reset()
 
     def reset(self) -> None:
-        """Begin at the parameters as they are."""
-        self.shadow = {n: p.detach().clone() for n, p in self.params.items()}
+        """Begin at the weights as they are."""
+        self.shadow = {n: t.clone() for n, t in self.tensors.items()}
 
     @torch.no_grad()
-    def update(self) -> None:
-        """Take in the parameters after a step."""
-        torch._foreach_lerp_(list(self.shadow.values()), [p.data for p in self.params.values()], 1.0 - self.decay)
+    def update(self, step: int) -> None:
+        """Take in the weights after a step.
+
+        Args:
+            step: number of the step, from 1.
+        """
+        decay = min(self.decay, (1 + step) / (10 + step))
+        torch._foreach_lerp_(list(self.shadow.values()), list(self.tensors.values()), 1.0 - decay)
 
     @contextmanager
     def applied(self) -> Iterator[None]:
-        """Within: the network has the averages. Afterwards it has its parameters back."""
+        """Within: the network has the averages. Afterwards it has its weights back."""
         self._swap()
         try:
             yield
         finally:
             self._swap()
 
+    @torch.no_grad()
     def _swap(self) -> None:
-        for name, p in self.params.items():
-            p.data, self.shadow[name] = self.shadow[name], p.data
+        # By value: tables and fused optimizers hold on to the memory of the weights.
+        for name, tensor in self.tensors.items():
+            weights = tensor.clone()
+            tensor.copy_(self.shadow[name])
+            self.shadow[name].copy_(weights)
 
     def state(self) -> dict[str, Tensor]:
-        """The averages by parameter name, the very tensors in use."""
+        """The averages by name, the very tensors in use."""
         return dict(self.shadow)

@@ -12,7 +12,9 @@ import torch
 from google.protobuf import text_format
 
 from rec.config.errors import ConfigError
-from rec.train.state import ParamMap
+from rec.train import ranks
+from rec.train.ema import Ema
+from rec.train.state import ParamMap, averaged_tensors
 
 log = logging.getLogger(__name__)
 
@@ -20,6 +22,7 @@ if TYPE_CHECKING:
     from google.protobuf.message import Message
     from torch import nn
 
+    from rec.network import Network
     from rec.protos.pipeline_pb2 import EasyRecConfig
     from rec.protos.train_pb2 import TrainConfig
 
@@ -33,6 +36,25 @@ def learning_rate_scale(config: TrainConfig, world: int) -> float:
         raise ConfigError(
             f"lr_world_scaling {config.lr_world_scaling!r}", config, "lr_world_scaling", hint="use none, linear or sqrt"
         ) from None
+
+
+def build_ema(config: TrainConfig, network: Network) -> Ema | None:
+    """The averages of `dense_optimizer.ema`, None without it.
+
+    Raises:
+        ConfigError: averages of tables that are not plain FP32 tensors here.
+    """
+    if not config.dense_optimizer.HasField("ema"):
+        return None
+    ema = config.dense_optimizer.ema
+    if ema.tables and ranks.world() > 1:
+        hint = "train on one process, or leave it out"
+        raise ConfigError("averages of the tables are kept on one process only", ema, "tables", hint=hint)
+    tensors = averaged_tensors(network, tables=ema.tables)
+    half = [n for n, t in tensors.items() if n.startswith("tables.") and t.dtype != torch.float32]
+    if half:
+        raise ConfigError(f"{', '.join(half)}: only FP32 tables are averaged", ema, "tables", hint="store them in FP32")
+    return Ema(tensors, decay=ema.decay)
 
 
 def read_param_map(config: TrainConfig) -> ParamMap:

@@ -2,7 +2,7 @@
 
 `model/<name>`     dense parameters and buffers
 `tables.<table>`, `tables.<table>.<state>`   tables and the state of their optimizers
-`optimizer/<parameter>/<key>`, `ema/<parameter>`
+`optimizer/<parameter>/<key>`, `ema/<parameter, buffer or table>`
 `rank<r>/rng/...`, `rank<r>/metrics/...`   what each process has for itself
 """
 
@@ -63,6 +63,14 @@ def table_tensors(network: Network) -> dict[str, Any]:
     return embedding.export_weights() if embedding.backend == "plain" else embedding.tables_state()
 
 
+def averaged_tensors(network: Network, *, tables: bool) -> dict[str, Tensor]:
+    """What a moving average covers, by name: `dense_tensors`, and on one process the tables if asked for."""
+    found = dense_tensors(network)
+    if tables:
+        found |= {n: t for n, t in table_tensors(network).items() if not is_table_state(n)}
+    return found
+
+
 def network_tensors(network: Network) -> dict[str, Any]:
     """Everything of the network that a checkpoint holds, by its name there."""
     return {
@@ -91,7 +99,7 @@ def load_network(network: Network, checkpoint: Checkpoint, *, weights_only: bool
         network: of the fused or of the plain backend.
         checkpoint: to read; verify it first.
         weights_only: leave out the state of the tables' optimizers: to evaluate, predict and export.
-        ema: take the averages instead of the parameters, where the checkpoint has them.
+        ema: take the averages instead of the weights, where the checkpoint has them.
 
     Raises:
         CheckpointError: listing names that are missing, unexpected or of another shape.
@@ -108,10 +116,9 @@ def load_network(network: Network, checkpoint: Checkpoint, *, weights_only: bool
         "train_config.fine_tune_checkpoint and fine_tune_ckpt_param_map.",
     )
     checkpoint.load(wanted)
-    averages = checkpoint.read(prefix="ema/") if ema else {}
-    for name, p in dense_parameters(network).items():
-        if name in averages:
-            p.data.copy_(averages[name])
+    if ema:
+        averages = {f"ema/{_plain(n)}": t for n, t in wanted.items()}
+        checkpoint.load({n: t for n, t in averages.items() if n in checkpoint.shapes})
 
 
 def is_table_state(name: str) -> bool:

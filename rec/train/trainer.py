@@ -17,7 +17,6 @@ from rec.config.errors import ConfigError, DataError
 from rec.tasks import Evaluation, Measured, TrainMetrics
 from rec.train import ranks, state
 from rec.train.checkpoint import Checkpoint, Checkpointer, find_checkpoint
-from rec.train.ema import Ema
 from rec.train.evaluate import evaluate
 from rec.train.goals import build_goal, build_patience
 from rec.train.history import History, Record, as_json, describe
@@ -27,7 +26,15 @@ from rec.train.prefetch import steps_of, to_device
 from rec.train.progress import Progress
 from rec.train.run import Run
 from rec.train.schedules import build_schedule
-from rec.train.settings import allow_tf32, config_files, learning_rate_scale, read_param_map, warn_of_dead, warn_of_idle
+from rec.train.settings import (
+    allow_tf32,
+    build_ema,
+    config_files,
+    learning_rate_scale,
+    read_param_map,
+    warn_of_dead,
+    warn_of_idle,
+)
 from rec.train.step import StepResult, TrainStep, not_finite
 from rec.train.summaries import Profiler, Summaries
 
@@ -90,8 +97,7 @@ class Trainer:
         base = getattr(sparse, which).lr if which else 0.0
         self.sparse_lr = build_schedule(sparse, base=base, horizon=horizon, scale=scale)
         self.step_fn = TrainStep(network, self.tasks, self.optimizers, config=tc, device=self.device)
-        dense = tc.dense_optimizer
-        self.ema = Ema(self.optimizers.params, decay=dense.ema.decay) if dense.HasField("ema") else None
+        self.ema = build_ema(tc, network)
         self.train_metrics = TrainMetrics(self.tasks)
         self.run = Run(
             network,
@@ -199,7 +205,7 @@ class Trainer:
         if self.step == self._first_step and not result.skipped and self.rank == 0:
             warn_of_dead(self.optimizers.params)
         if self.ema is not None and not result.skipped:
-            self.ema.update()
+            self.ema.update(self.step + 1)
         for batch, predictions in result.predictions:
             self.train_metrics.update(predictions, batch)
         self.train_metrics.step()
@@ -368,6 +374,8 @@ class Trainer:
     def _save(self, *, evaluate: bool) -> None:
         self._mean_loss()  # never save what is not finite
         ranks.average(state.buffers(self.network))
+        if self.ema is not None:
+            ranks.average([t for n, t in self.ema.state().items() if n not in self.optimizers.params])
         best = self.best_step()
         self.checkpointer.save(
             self.step,

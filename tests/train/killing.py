@@ -28,7 +28,7 @@ train_config {
   gradient_accumulation_steps: 2
   early_stopping { metric: "auc" patience: 100 }
   sparse_optimizer { adam_optimizer { lr: 0.01 } }
-  dense_optimizer { ema { decay: 0.9 } cosine_annealing_learning_rate { warmup_size: 10 } }
+  dense_optimizer { ema { decay: 0.9 tables: true } cosine_annealing_learning_rate { warmup_size: 10 } }
 }
 export_config { after_training: false }
 data_config { num_workers: 1 }

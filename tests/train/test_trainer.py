@@ -88,7 +88,7 @@ def test_evaluations_with_training_rows_survive_a_resume(tmp_path):
 
 FEATURES = """train_config {
   save_checkpoints_steps: 3 gradient_accumulation_steps: 2 num_epochs: 3
-  dense_optimizer { ema { decay: 0.9 } cosine_annealing_learning_rate { warmup_size: 3 } }
+  dense_optimizer { ema { decay: 0.9 tables: true } cosine_annealing_learning_rate { warmup_size: 3 } }
   grad_clipping { clipping_type: "norm" }
 }"""
 
@@ -213,6 +213,22 @@ def test_early_stopping_and_the_best_weights(tmp_path):
     assert t.checkpointer.steps() == [7 * (best + 1), 7 * (best + 3)]
     again = trainer(tmp_path, text, eval_loader=ToyLoader(seed=77, shuffle=False))
     assert again.train() == metrics
+
+
+@pytest.mark.parametrize("tables", ["false", "true"])
+def test_a_checkpoint_gives_the_weights_or_the_averages(tmp_path, tables):
+    t = trainer(tmp_path, f"train_config {{ dense_optimizer {{ ema {{ decay: 0.9 tables: {tables} }} }} }}")
+    t.train()
+    raw = weights(t)
+    with t.averaged():
+        averaged = weights(t)
+    assert torch.equal(raw["tables.item"], averaged["tables.item"]) == (tables == "false")
+    assert not torch.equal(raw["model/model.norm.running_mean"], averaged["model/model.norm.running_mean"])
+    for ema, expected in ((False, raw), (True, averaged)):
+        other = trainer(tmp_path / "other", seed=7)
+        state.load_network(other.network, t.checkpointer.latest(), ema=ema)
+        found = weights(other)
+        assert [n for n in found if not state.is_table_state(n) and not torch.equal(found[n], expected[n])] == []
 
 
 def test_evaluation_uses_the_averages_and_training_does_not(tmp_path):
