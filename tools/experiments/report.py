@@ -236,6 +236,9 @@ def page(report: Report, command: str, where: str) -> str:
     parts.append(
         f"Test metrics, mean ± standard deviation over random seeds ({', '.join(map(str, seeds)) or 'no run yet'})."
     )
+    if message.per_seed:
+        names = [message.per_seed[seed % len(message.per_seed)].name for seed in seeds]
+        parts.append(f"Each seed has its own: {', '.join(names)}.")
     if message.reference_source:
         what = "Published" if message.reference_kind == pb.PUBLISHED else "Best possible"
         parts.append(f"{what}: {message.reference_source}.")
@@ -285,6 +288,7 @@ def data(report: Report, command: str, where: str) -> dict[str, Any]:
                     "variant": line.row.variant,
                     "config": line.row.config.name,
                     "overrides": list(line.row.overrides),
+                    "per_seed": list(line.row.per_seed),
                     "metrics": {name: asdict(value) for name, value in line.metrics.items()},
                     "references": line.row.references,
                     "best_epochs": line.best_epochs,

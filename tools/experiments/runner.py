@@ -67,7 +67,7 @@ def survey(spec: Spec, folder: Path) -> list[Cell]:
         for seed in spec.seeds:
             home = folder / row.folder / f"seed{seed}"
             try:
-                sha256 = runs.digest(row.config, runs.with_seed(row.overrides, seed))
+                sha256 = runs.digest(row.config, runs.with_seed(row.overrides_of(seed), seed))
             except ConfigError as error:
                 error.text = f"{row.title}: {error.text}"
                 raise
@@ -121,7 +121,7 @@ def _one(cell: Cell, threads: int, again: bool, stopping: threading.Event) -> Ce
             row.config,
             model_dir=cell.folder,
             seed=cell.seed,
-            overrides=row.overrides,
+            overrides=row.overrides_of(cell.seed),
             again=again,
             log=True,
             threads=threads,

@@ -32,6 +32,7 @@ class Row:
         overrides: texts for --set, in order.
         folder: of its runs, within the experiment's.
         references: metric -> value to hold the runs against.
+        per_seed: texts for --set after the others, by seed in turn.
     """
 
     model: str
@@ -40,6 +41,12 @@ class Row:
     overrides: tuple[str, ...]
     folder: str
     references: dict[str, float] = field(default_factory=dict, hash=False)
+    per_seed: tuple[str, ...] = ()
+
+    def overrides_of(self, seed: int) -> list[str]:
+        """Texts for --set of a run."""
+        own = self.per_seed[seed % len(self.per_seed)] if self.per_seed else ""
+        return [*self.overrides, *([own] if own else [])]
 
     @property
     def title(self) -> str:
@@ -123,12 +130,13 @@ def _without_pieces(message: pb.Experiment, builder: Builder) -> pb.Experiment:
     bare = pb.Experiment()
     bare.CopyFrom(message)
     bare.ClearField("set")
-    for part in [*bare.models, *bare.variants]:
+    for part in [*bare.models, *bare.variants, *bare.per_seed]:
         part.ClearField("set")
     for ours, theirs in [
         (message, bare),
         *zip(message.models, bare.models, strict=True),
         *zip(message.variants, bare.variants, strict=True),
+        *zip(message.per_seed, bare.per_seed, strict=True),
     ]:
         builder.sources.copy(ours, theirs)
     return bare
@@ -143,6 +151,7 @@ def _rows(message: pb.Experiment, entries: Sequence[Entry], folder: Path) -> tup
     base = _piece(entries)
     models = [_piece(block.entries) for block in _blocks(entries, "models")]
     variants = [_piece(block.entries) for block in _blocks(entries, "variants")]
+    per_seed = tuple(_piece(block.entries) for block in _blocks(entries, "per_seed"))
     rows = []
     for model, own in zip(message.models, models, strict=True):
         config = folder / model.config
@@ -162,6 +171,7 @@ def _rows(message: pb.Experiment, entries: Sequence[Entry], folder: Path) -> tup
                     tuple(text for text in (base, own, change) if text),
                     f"{home}/{slug(variant.name)}" if variant else home,
                     {each.metric: each.value for each in references},
+                    per_seed,
                 )
             )
     return tuple(rows)
@@ -198,5 +208,12 @@ def _piece(entries: Sequence[Entry]) -> str:
 
 def overridden(spec: Spec, texts: Sequence[str]) -> Spec:
     """The experiment with pieces of config laid over every run, after all others."""
-    rows = tuple(replace(row, overrides=(*row.overrides, *texts)) for row in spec.rows)
+    rows = tuple(
+        replace(
+            row,
+            overrides=(*row.overrides, *texts),
+            per_seed=tuple(" ".join((own, *texts)) for own in row.per_seed),
+        )
+        for row in spec.rows
+    )
     return replace(spec, rows=rows)

@@ -37,6 +37,16 @@ def test_models_times_variants_times_seeds(written):
     assert loaded.baseline_variant_of(loaded.rows[2]) is None
 
 
+def test_seeds_take_their_own_pieces_in_turn_and_the_command_line_comes_last(written):
+    own = 'per_seed {{ name: "a" set {{ data_config {{ batch_size: 16 }} }} }} per_seed {{ name: "b" }}'
+    loaded = spec.load(written(EXPERIMENT + own))
+    sizes = lambda row: [
+        load_config(row.config, row.overrides_of(seed)).config.data_config.batch_size for seed in loaded.seeds
+    ]
+    assert sizes(loaded.rows[1]) == [16, 64, 16]
+    assert sizes(spec.overridden(loaded, ["data_config { batch_size: 8 }"]).rows[1]) == [8, 8, 8]
+
+
 def test_the_nearest_reference_counts(written):
     text = EXPERIMENT.replace('name: "DCN"', 'name: "DCN" references {{ value: 0.9 }}', 1)
     loaded = spec.load(written(text + "references {{ value: 0.8 }} references {{ metric: \"logloss\" value: 0.3 }}"))
