@@ -89,6 +89,15 @@ def _check_type(group: Proto, known: dict[str, Named]) -> None:
                 hint=_sequence_hint(known.values()),
             )
         return
+    if group.group_type == model_pb2.CATALOGUE:
+        if len(group.feature_names) != 1 or not known[group.feature_names[0]].has_table:
+            raise ConfigError(
+                f'CATALOGUE group "{group.group_name}" needs one feature with a table',
+                group,
+                "feature_names",
+                hint="name the feature whose ids are the catalogue, e.g. the items of the history",
+            )
+        return
     if group.group_type == model_pb2.WIDE:
         for i, name in enumerate(group.feature_names):
             if not known[name].has_table and not known[name].is_sequence:

@@ -14,6 +14,7 @@ from rec.config.errors import ConfigError, DataError
 from rec.embedding.dense import DenseEmbeddings
 from rec.embedding.encoders import build_encoder, no_query
 from rec.embedding.init import parse_init
+from rec.embedding.inputs import whole_tables
 from rec.embedding.plain import PlainTables
 from rec.embedding.plan import Block, GroupPlan, Part, Plan
 from rec.embedding.shapes import GroupShapes
@@ -122,16 +123,21 @@ class EmbeddingGroup(nn.Module):
 
         Returns:
             `<group>` [B, width] for DEEP and WIDE; for sequence groups `<group>.query` [B, Dq] (when it has
-            members), `<group>.sequence` jagged [sum L, Ds] and `<group>.lengths` [B].
+            members), `<group>.sequence` jagged [sum L, Ds] and `<group>.lengths` [B]; for a CATALOGUE
+            `<group>.catalogue` [rows of its table, width].
         """
         if self.backend == "fused":
             self._check_lengths(features)
+            features = features | whole_tables(self.plan, features)
         blocks = self.tables(features)
         dense = self.dense(features)
         out: dict[str, Tensor] = {}
         first = 0
         for group in self.plan.groups:
             name = group.shape.name
+            if group.shape.type == "CATALOGUE":
+                out[f"{name}.catalogue"] = _columns(group.parts, blocks, dense, features)
+                continue
             if group.length_of:
                 if group.parts:
                     out[f"{name}.query"] = _columns(group.parts, blocks, dense, features)
@@ -192,4 +198,4 @@ def _check_inits(plan: Plan) -> None:
         try:
             parse_init(spec.init_fn)
         except ValueError as e:
-            raise ConfigError(str(e), plan.features[lookup.feature].config, "init_fn") from e
+            raise ConfigError(str(e), plan.features[lookup.whole_of or lookup.feature].config, "init_fn") from e

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor
 
-from rec.embedding.plan import ROW, Lookup
+from rec.embedding.plan import ROW, Lookup, Plan
 from rec.ops.jagged import normalised_weights, segment_sum, sum_lengths
 
 
@@ -63,3 +64,29 @@ def pooled(rows_ND: Tensor, lookup: Lookup, features: dict[str, Tensor], *, mode
         rows_ND = rows_ND * weights_of(lookup, features, lengths).unsqueeze(1)
     total = segment_sum(rows_ND, lengths)
     return total / lengths.clamp(min=1).unsqueeze(1) if divides(lookup) else total
+
+
+def whole_tables(plan: Plan, features: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Ids of the look-ups of whole tables, as if the batch's first row held all of them.
+
+    So they are looked up and trained as any ids are: with the optimizer of the table, wherever its rows lie.
+
+    Args:
+        plan: tables and look-ups.
+        features: the batch; tells the number of its rows.
+
+    Returns:
+        `<look-up>.values` [rows of the table] and `<look-up>.lengths` [B].
+    """
+    whole = [lookup for lookup in plan.lookups.values() if lookup.whole]
+    if not whole:
+        return {}
+    like = next(value for name, value in features.items() if name.endswith(".lengths"))
+    added: dict[str, Tensor] = {}
+    for lookup in whole:
+        count = plan.tables[lookup.table].rows
+        lengths = torch.zeros_like(like)
+        lengths[:1] = count
+        added[f"{lookup.feature}.values"] = torch.arange(count, device=like.device)
+        added[f"{lookup.feature}.lengths"] = lengths
+    return added

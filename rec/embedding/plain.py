@@ -54,6 +54,8 @@ class PlainTables(nn.Module):
         return blocks
 
     def _look_up(self, table: Tensor, lookup: Lookup, features: dict[str, Tensor], mode: str) -> Tensor:
+        if lookup.whole:
+            return table.float()
         ids = ids_of(lookup, features)
         if mode != ROW or lookup.table in self.half_tables:
             # FP16: embedding_bag would also sum and answer in half precision.

@@ -53,6 +53,8 @@ class Lookup:
         is_sequence: whether `<feature>.lengths` counts steps.
         multi: whether steps hold several ids, counted by `<feature>.inner_lengths`.
         modes: in which forms it is used.
+        whole_of: it is of all rows of the table, whatever the batch: the feature that names the table; `feature` is
+            then a name for all ids of it. "" for the look-up of a feature's own ids.
     """
 
     key: str
@@ -63,6 +65,12 @@ class Lookup:
     is_sequence: bool
     multi: bool
     modes: set[str] = field(default_factory=set)
+    whole_of: str = ""
+
+    @property
+    def whole(self) -> bool:
+        """Whether all rows of the table are looked up."""
+        return self.whole_of != ""
 
 
 @dataclass(frozen=True)
@@ -190,6 +198,8 @@ class Plan:
                     hint="they belong into a DEEP group",
                 )
             return self._sequence_group(group, group.group_name, kind, group.embedding_name_suffix)
+        if kind == "CATALOGUE":
+            return self._catalogue(group)
         wide = kind == "WIDE"
         members = [self._feature(group, i) for i in range(len(group.feature_names))]
         if not members and not group.sequence_groups:
@@ -199,6 +209,36 @@ class Plan:
         nested, encoders = self._nested(group)
         shape = GroupShape(name=group.group_name, type=kind, features=tuple(widths))
         return GroupPlan(shape, parts, nested=nested, encoders=encoders, message=group)
+
+    def _catalogue(self, group: model_pb2.FeatureGroupConfig) -> GroupPlan:
+        """All rows of the table of the group's one feature."""
+        feature = self._feature(group, 0) if group.feature_names else None
+        if feature is None or feature.table is None or len(group.feature_names) > 1:
+            raise ConfigError(
+                f'CATALOGUE group "{group.group_name}" needs one feature with a table',
+                group,
+                "feature_names",
+                hint="name the feature whose ids are the catalogue, e.g. the items of the history",
+            )
+        table = self._table(feature, group, group.embedding_name_suffix, wide=False)
+        use = Use(table.name, f"{table.name}/*", STEP)
+        self.lookups[use.table, use.feature] = Lookup(
+            key=use.feature,
+            table=use.table,
+            feature=use.feature,
+            pooling="sum",
+            weighted=False,
+            is_sequence=True,
+            multi=False,
+            modes={STEP},
+            whole_of=feature.name,
+        )
+        if (use,) not in self.blocks:
+            self.blocks.append((use,))
+        shape = GroupShape(
+            name=group.group_name, type="CATALOGUE", features=((feature.name, table.dim),), rows=table.rows
+        )
+        return GroupPlan(shape, (Block(self.blocks.index((use,))),), message=group)
 
     def _nested(self, group: model_pb2.FeatureGroupConfig) -> tuple[tuple[GroupPlan, ...], tuple[Reader, ...]]:
         """Sequence groups inside a group, and the encoders that read them."""
@@ -330,6 +370,23 @@ class Plan:
         return tuple(parts)
 
     def _use(self, feature: Feature, group: Group, suffix: str, *, mode: str, wide: bool) -> Use:
+        spec = self._table(feature, group, suffix, wide=wide)
+        pair = (spec.name, feature.name)
+        if pair not in self.lookups:
+            self.lookups[pair] = Lookup(
+                key="/".join(pair),
+                table=spec.name,
+                feature=feature.name,
+                pooling=feature.pooling,
+                weighted=feature.weighted,
+                is_sequence=feature.is_sequence,
+                multi=feature.multi_value_steps,
+            )
+        self.lookups[pair].modes.add(mode)
+        return Use(spec.name, feature.name, mode)
+
+    def _table(self, feature: Feature, group: Group, suffix: str, *, wide: bool) -> TableSpec:
+        """The table of a feature in a group, noted among the tables."""
         spec = feature.table
         assert spec is not None
         if wide:
@@ -354,19 +411,7 @@ class Plan:
         if known != spec:
             # Of a shared table any feature may set these; where two say different things, B1 refuses.
             self.tables[spec.name] = _merged(known, spec)
-        pair = (spec.name, feature.name)
-        if pair not in self.lookups:
-            self.lookups[pair] = Lookup(
-                key="/".join(pair),
-                table=spec.name,
-                feature=feature.name,
-                pooling=feature.pooling,
-                weighted=feature.weighted,
-                is_sequence=feature.is_sequence,
-                multi=feature.multi_value_steps,
-            )
-        self.lookups[pair].modes.add(mode)
-        return Use(spec.name, feature.name, mode)
+        return self.tables[spec.name]
 
     def _dense(self, feature: Feature, suffix: str, *, wide: bool) -> Dense:
         if wide:

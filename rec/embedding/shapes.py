@@ -17,12 +17,13 @@ class GroupShape:
 
     Attributes:
         name: `group_name`.
-        type: "DEEP", "WIDE", "SEQUENCE" or "JAGGED_SEQUENCE".
+        type: "DEEP", "WIDE", "SEQUENCE", "JAGGED_SEQUENCE" or "CATALOGUE".
         features: (name, width) of the columns of a DEEP or WIDE group, in order; outputs of nested
             sequence encoders come last. For a sequence group: those of query, then of sequence.
         query: members of a sequence group that are no sequences.
         sequence: members of a sequence group that are sequences.
         max_length: most steps that a sequence can have; 0 for a group without steps.
+        rows: rows of a CATALOGUE's table; 0 for other groups, which have as many as the batch.
     """
 
     name: str
@@ -31,10 +32,11 @@ class GroupShape:
     query: Members = ()
     sequence: Members = ()
     max_length: int = 0
+    rows: int = 0
 
     @property
     def width(self) -> int:
-        """Columns of a DEEP or WIDE group."""
+        """Columns of a DEEP, WIDE or CATALOGUE group."""
         return sum(width for _, width in self.features)
 
     @property

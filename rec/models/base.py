@@ -108,12 +108,25 @@ def flat_group(groups: GroupShapes, name: str, config: Message, field: str | Non
 def sequence_group(groups: GroupShapes, name: str, config: Message, field: str | None = None) -> GroupShape:
     """The group of that name, which must have steps; the arguments are those of `flat_group`."""
     group = _group(groups, name, config, field)
-    if group.type in ("DEEP", "WIDE"):
+    if group.type not in ("SEQUENCE", "JAGGED_SEQUENCE"):
         raise ConfigError(
             f'group "{name}" is of type {group.type}; {config.DESCRIPTOR.name} reads a SEQUENCE group',
             config,
             field,
             hint="set group_type: SEQUENCE",
+        )
+    return group
+
+
+def catalogue_group(groups: GroupShapes, name: str, config: Message, field: str | None = None) -> GroupShape:
+    """The group of that name, which must be a whole table; the arguments are those of `flat_group`."""
+    group = _group(groups, name, config, field)
+    if group.type != "CATALOGUE":
+        raise ConfigError(
+            f'group "{group.name}" is of type {group.type}; {config.DESCRIPTOR.name} reads a CATALOGUE group here',
+            config,
+            field,
+            hint="set group_type: CATALOGUE, with the one feature whose ids are recommended",
         )
     return group
 

@@ -15,11 +15,16 @@ def split_groups(groups: Mapping[str, Tensor], sizes: Sequence[int]) -> list[Gro
 
     Args:
         groups: outputs of the EmbeddingGroup over the concatenated batch; [B, D] by row, and jagged
-            `<group>.sequence` [sum L, D] whose rows are told by `<group>.lengths` [B].
+            `<group>.sequence` [sum L, D] whose rows are told by `<group>.lengths` [B]. A `<group>.catalogue` is of no
+            row: every micro-batch gets all of it.
         sizes: rows of each micro-batch; they add up to B.
     """
     parts: list[Groups] = [{} for _ in sizes]
     for name, value in groups.items():
+        if name.endswith(".catalogue"):
+            for part in parts:
+                part[name] = value.detach().requires_grad_(value.requires_grad)
+            continue
         cuts = list(sizes)
         if name.endswith(".sequence"):
             lengths = groups[name.removesuffix("sequence") + "lengths"]
@@ -44,5 +49,8 @@ def join_gradients(
             continue
         pieces = [p.grad if (p := part[name]).grad is not None else torch.zeros_like(p) for part in parts]
         outputs.append(value)
-        gradients.append(pieces[0] if len(pieces) == 1 else torch.cat(pieces))
+        if name.endswith(".catalogue"):
+            gradients.append(torch.stack(pieces).sum(dim=0))
+        else:
+            gradients.append(pieces[0] if len(pieces) == 1 else torch.cat(pieces))
     return outputs, gradients

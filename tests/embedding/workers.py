@@ -24,15 +24,17 @@ OPTIMIZERS = {
     "padded_adam": ADAM,
 }
 ROW_WISE = 'embedding_constraints { sharding_types: "row_wise" }'
-# Cut over the processes: a table that DEEP and SEQUENCE share, a weighted one, one with fewer rows than fit evenly.
+# Cut over the processes: a table that DEEP, SEQUENCE and CATALOGUE share, a weighted one, one with fewer rows than fit
+# evenly.
 SHARDED = (
     FEATURES.replace('embedding_name: "item"', f'embedding_name: "item" {ROW_WISE}')
     .replace("weighted: true pooling", f"weighted: true {ROW_WISE} pooling")
     .replace('"flag" num_buckets: 2', f'"flag" {ROW_WISE} num_buckets: 3')
 )
+WITH_CATALOGUE = f'feature_groups {{ group_name: "items" group_type: CATALOGUE feature_names: "hist__item" }} {GROUPS}'
 PADDED = (
     SHARDED.replace("embedding_dim: 8", "embedding_dim: 10"),
-    GROUPS.replace("deep {", "wide_embedding_dim: 1 deep {"),
+    WITH_CATALOGUE.replace("deep {", "wide_embedding_dim: 1 deep {"),
 )
 # Rows of each rank, step after step: even, and uneven in both directions.
 ROWS = [(6, 6), (7, 3), (2, 5), (5, 1), (3, 6)]
@@ -41,7 +43,7 @@ STEPS = 4
 
 def group(optimizer: str) -> EmbeddingGroup:
     message = text_format.Parse(OPTIMIZERS[optimizer], optimizer_pb2.SparseOptimizer())
-    texts = PADDED if optimizer.startswith("padded") else (SHARDED, GROUPS)
+    texts = PADDED if optimizer.startswith("padded") else (SHARDED, WITH_CATALOGUE)
     return EmbeddingGroup(*build(*texts), sparse_optimizer=message, seed=3)
 
 
@@ -60,7 +62,9 @@ def train_step(embedding: EmbeddingGroup, data: dict[str, Tensor]) -> None:
     for name in sorted(out):
         if not name.endswith(".lengths"):
             columns = torch.arange(1.0, out[name].shape[1] + 1)
-            loss = loss + (out[name] * columns).sum() + out[name].square().sum()
+            # A whole table is no row of anyone: each process has its share of that loss.
+            share = 1 / dist.get_world_size() if name.endswith(".catalogue") else 1
+            loss = loss + share * ((out[name] * columns).sum() + out[name].square().sum())
     loss.backward()
 
 
