@@ -14,6 +14,9 @@ from typing import TYPE_CHECKING
 from rec.config.errors import ConfigError, DataError
 from rec.config.load import Loaded
 from rec.config.registry import oneof
+from rec.config.towers import towers_of
+from rec.data.build_candidates import Retrieval
+from rec.data.candidates import Candidates
 from rec.data.encoder import Encoder
 from rec.data.loader import Loader
 from rec.features import Feature, build_features
@@ -58,6 +61,11 @@ class Job:
             log.warning("%s", note)
         return encoder
 
+    @cached_property
+    def retrieval(self) -> Retrieval | None:
+        """Where a retrieval model's negatives come from; None for any other model."""
+        return Retrieval(self.config, self.features) if towers_of(self.config.model_config) is not None else None
+
     def train_loader(self) -> Loader:
         """Batches to learn from: shuffled if the config says so, spread over the processes."""
         data, train = self.config.data_config, self.config.train_config
@@ -72,16 +80,25 @@ class Job:
             world=self.world.size,
             drop_remainder=data.drop_remainder,
             mask_prob=data.sample_mask_prob,
+            candidates=self.retrieval.training() if self.retrieval is not None else None,
         )
 
     def eval_loader(self, path: str) -> Loader:
         """Batches to measure on: every row once, in the order of the files."""
-        return self._in_order(self.encoder, path)
+        return self._in_order(self.encoder, path, candidates=self._measured_against)
+
+    @property
+    def _measured_against(self) -> Candidates | None:
+        """Candidates of a retrieval model's evaluation."""
+        return self.retrieval.evaluation() if self.retrieval is not None else None
 
     def sample_loader(self) -> Loader | None:
         """Training rows to measure on: `eval_config.train_rows` of them, evenly spaced; None without."""
         rows = self.config.eval_config.train_rows
-        return self._in_order(self.encoder, self.config.train_input_path, sample=rows) if rows else None
+        if not rows:
+            return None
+        path = self.config.train_input_path
+        return self._in_order(self.encoder, path, sample=rows, candidates=self._measured_against)
 
     def predict_loader(self, path: str, *, encoder: Encoder | None = None) -> Loader:
         """Batches to score: no labels needed, the original columns kept.
@@ -92,7 +109,15 @@ class Job:
         """
         return self._in_order(encoder or Encoder.from_config(self.config, with_labels=False), path, keep_rows=True)
 
-    def _in_order(self, encoder: Encoder, path: str, *, keep_rows: bool = False, sample: int = 0) -> Loader:
+    def _in_order(
+        self,
+        encoder: Encoder,
+        path: str,
+        *,
+        keep_rows: bool = False,
+        sample: int = 0,
+        candidates: Candidates | None = None,
+    ) -> Loader:
         data = self.config.data_config
         return Loader(
             encoder,
@@ -104,6 +129,7 @@ class Job:
             keep_rows=keep_rows,
             sample=sample,
             num_workers=0 if sample else None,  # read once: not worth a process
+            candidates=candidates,
         )
 
     def rows(self, path: str, count: int) -> pa.RecordBatch:

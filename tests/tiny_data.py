@@ -16,6 +16,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -27,11 +28,8 @@ CITIES = ["Oslo", "Lima", "Pune", "Kyoto", "Perth", "Quito"]
 
 def tiny_rows(rows: int, *, seed: int) -> pa.Table:
     """Rows of the planted world; worlds of all seeds are the same."""
-    world, draw = np.random.default_rng(7), np.random.default_rng(seed)
-    user_bias, item_bias = world.normal(0, 1, USERS), world.normal(0, 1, ITEMS)
-    cate_of, price_of = world.integers(0, CATES, ITEMS), world.gamma(2.0, 1.0, ITEMS)
-    age_of, taste = world.uniform(18, 70, USERS), world.normal(0, 1, (USERS, CATES))
-
+    draw = np.random.default_rng(seed)
+    (user_bias, item_bias), cate_of, price_of, age_of, taste = _world()
     user, item = draw.integers(0, USERS, rows), draw.integers(0, ITEMS, rows)
     cate = cate_of[item]
     lengths = draw.integers(0, 13, rows)
@@ -61,8 +59,15 @@ def tiny_rows(rows: int, *, seed: int) -> pa.Table:
     )
 
 
+def _world() -> tuple:
+    world = np.random.default_rng(7)
+    biases = world.normal(0, 1, USERS), world.normal(0, 1, ITEMS)
+    cate_of, price_of = world.integers(0, CATES, ITEMS), world.gamma(2.0, 1.0, ITEMS)
+    return biases, cate_of, price_of, world.uniform(18, 70, USERS), world.normal(0, 1, (USERS, CATES))
+
+
 def write_tiny(folder: Path | str, *, train: int = 2000, evaluation: int = 500, seed: int = 0) -> Path:
-    """Write <folder>/train/part-{0,1}.parquet and <folder>/eval/part-0.parquet.
+    """Write <folder>/train/part-{0,1}.parquet, <folder>/eval/part-0.parquet and <folder>/items.parquet.
 
     Args:
         folder: where; configs/tiny reads data/tiny, a test gives its own by `overrides`.
@@ -78,17 +83,33 @@ def write_tiny(folder: Path | str, *, train: int = 2000, evaluation: int = 500, 
     pq.write_table(rows.slice(0, half), folder / "train/part-0.parquet", row_group_size=256)
     pq.write_table(rows.slice(half), folder / "train/part-1.parquet", row_group_size=256)
     pq.write_table(tiny_rows(evaluation, seed=seed + 1), folder / "eval/part-0.parquet", row_group_size=256)
+    pq.write_table(tiny_items(), folder / "items.parquet")
     return folder
 
 
+def tiny_items() -> pa.Table:
+    """The item file: id, category and, as weight, how often an item is drawn."""
+    cate_of = _world()[1]
+    return pa.table({"item_id": np.arange(ITEMS), "cate_id": cate_of, "weight": 1.0 + np.arange(ITEMS) % 7})
+
+
 def overrides(folder: Path | str) -> list[str]:
-    """Arguments of `load_config` (or of --set) that point a config of configs/tiny at `folder`."""
+    """Arguments of `load_config` (or of --set) that point a config of configs/tiny at `folder`.
+
+    For a sampler's item file there is `place_items`.
+    """
     folder = Path(folder)
     return [
         f'train_input_path: "{folder}/train/*.parquet"',
         f'eval_input_path: "{folder}/eval/*.parquet"',
         f'model_dir: "{folder}/model"',
     ]
+
+
+def place_items(config: Any, folder: Path | str) -> None:
+    """Point the negative_sampler of a loaded config, if it has one, at the item file of `folder`."""
+    if config.data_config.HasField("negative_sampler"):
+        config.data_config.negative_sampler.input_path = str(Path(folder) / "items.parquet")
 
 
 if __name__ == "__main__":

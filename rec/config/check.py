@@ -11,10 +11,12 @@ from collections.abc import Iterator, Sequence
 from rec.config.check_effects import check_effects
 from rec.config.check_groups import check_groups
 from rec.config.check_names import check_best_metrics
+from rec.config.check_towers import check_towers
 from rec.config.errors import ConfigError
 from rec.config.features import Named, named_features
 from rec.config.names import listed, suggest
 from rec.config.proto import Proto
+from rec.config.towers import towers_of
 from rec.protos import data_pb2
 
 # How an export may store tables (rec.export.quantize).
@@ -32,6 +34,7 @@ def check(config: Proto) -> list[ConfigError]:
     features = list(named_features(config))
     _check_features(config, features)
     warnings += check_groups(config, features)
+    warnings += check_towers(config, features)
     warnings += _check_labels(config)
     warnings += check_effects(config, features)
     check_best_metrics(config)
@@ -116,7 +119,8 @@ def _mode(data: Proto) -> str:
 def _check_labels(config: Proto) -> Iterator[ConfigError]:
     """Labels, losses and sample weights of the tasks; warns of those that nothing uses."""
     data, model_config = config.data_config, config.model_config
-    if not data.label_fields:
+    # Rows of a retrieval model are positives where nothing says otherwise.
+    if not data.label_fields and towers_of(model_config) is None:
         raise ConfigError("data_config has no label_fields", data, hint='add label_fields: "label"')
     towers = task_towers(model_config)
     member = model_config.WhichOneof("model")
@@ -128,7 +132,8 @@ def _check_labels(config: Proto) -> Iterator[ConfigError]:
         )
     if not towers:
         if not model_config.losses:
-            raise ConfigError("model_config has no losses", model_config, hint="add losses { binary_cross_entropy {} }")
+            usual = "softmax_cross_entropy" if towers_of(model_config) is not None else "binary_cross_entropy"
+            raise ConfigError("model_config has no losses", model_config, hint=f"add losses {{ {usual} {{}} }}")
         return
     used = set()
     for tower in towers:

@@ -9,6 +9,7 @@ from rec.config.features import Named
 from rec.config.names import listed, suggest
 from rec.config.options import members
 from rec.config.proto import Proto
+from rec.config.towers import towers_of
 from rec.protos import model_pb2
 
 _SEQUENCES = (model_pb2.SEQUENCE, model_pb2.JAGGED_SEQUENCE)
@@ -177,6 +178,8 @@ def _unused_features(groups: Sequence[Proto], features: Sequence[Named]) -> Iter
 
 def _unread_groups(model_config: Proto, member: str, groups: Sequence[Proto]) -> Iterator[ConfigError]:
     """Groups that no tower or branch names, for models that have such."""
+    if towers_of(model_config) is not None:
+        return  # rec.config.check_towers knows their towers
     model = getattr(model_config, member)
     inputs = [t for field in ("towers", "din_towers") for t in getattr(model, field, ())]
     inputs += [

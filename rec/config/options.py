@@ -32,6 +32,11 @@ def no_effect(field: Field) -> str:
     return field.GetOptions().Extensions[options_pb2.no_effect]
 
 
+def own_tables(msg: Proto) -> bool:
+    """Whether the towers of a model have tables of their own."""
+    return msg.DESCRIPTOR.GetOptions().Extensions[options_pb2.own_tables]
+
+
 def members(msg: Proto | type[Proto], oneof: str) -> list[str]:
     """Names of the supported members of a oneof."""
     return [f.name for f in msg.DESCRIPTOR.oneofs_by_name[oneof].fields if not unsupported(f)]

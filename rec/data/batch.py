@@ -26,6 +26,7 @@ class Arrays(Protocol):
     weights: dict[str, np.ndarray]
     keys: dict[str, np.ndarray]
     size: int
+    candidates: dict[str, np.ndarray]
 
 
 @dataclass(frozen=True)
@@ -33,7 +34,8 @@ class Batch:
     """Rows of one step, encoded (B rows; names as in `rec.data.encoder`).
 
     Attributes:
-        features: `<feature>.values`, `.lengths`, `.inner_lengths`, `.weights`.
+        features: `<feature>.values`, `.lengths`, `.inner_lengths`, `.weights`; with sampled negatives those of the
+            item tower have `items` rows, the first B of which are the rows' own.
         labels: name -> float32 [B] or [B, k].
         weights: name -> float32 [B].
         keys: column -> int64 [B], hashed, for grouped metrics.
@@ -42,6 +44,7 @@ class Batch:
         rows: the original columns where the loader keeps them (predict).
         filler: this rank has no rows left while another one has. The batch repeats earlier rows: run it so that
             collectives match, but its loss counts 0 and no metric sees it.
+        candidates: of a retrieval model, see `rec.data.candidates`.
     """
 
     features: dict[str, Tensor]
@@ -52,6 +55,13 @@ class Batch:
     position: dict[str, Any] = field(default_factory=dict)
     rows: pa.RecordBatch | None = None
     filler: bool = False
+    candidates: dict[str, Tensor] = field(default_factory=dict)
+
+    @property
+    def items(self) -> int:
+        """Rows of the item tower's features: B, and the sampled negatives."""
+        keys = self.candidates.get("item_key")
+        return self.size if keys is None else keys.shape[0]
 
     @staticmethod
     def from_arrays(
@@ -63,6 +73,7 @@ class Batch:
             labels=_tensors(arrays.labels),
             weights=_tensors(arrays.weights),
             keys=_tensors(arrays.keys),
+            candidates=_tensors(arrays.candidates),
             size=arrays.size,
             position=position or {},
             rows=rows,
@@ -70,7 +81,10 @@ class Batch:
 
     @staticmethod
     def concat(batches: Sequence[Batch]) -> Batch:
-        """Rows of all batches in order, e.g. the micro-batches of a step; position is the last one's."""
+        """Rows of all batches in order, e.g. the micro-batches of a step; position is the last one's.
+
+        Candidates belong to one batch each and are left out where there are several.
+        """
         if len(batches) == 1:
             return batches[0]
         if any(b.filler for b in batches):
@@ -124,7 +138,7 @@ class Batch:
             tensor.record_stream(stream)  # type: ignore[arg-type]
 
     def _tensors(self) -> Iterator[Tensor]:
-        for tensors in (self.features, self.labels, self.weights, self.keys):
+        for tensors in (self.features, self.labels, self.weights, self.keys, self.candidates):
             yield from tensors.values()
 
     def _memory(self) -> Tensor | None:
@@ -145,6 +159,7 @@ class Batch:
             labels=apply(self.labels),
             weights=apply(self.weights),
             keys=apply(self.keys),
+            candidates=apply(self.candidates),
         )
 
 

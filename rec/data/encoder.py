@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import pyarrow as pa
@@ -27,6 +27,7 @@ class Arrays:
         weights: float32 [B], by sample weight field.
         keys: int64 [B], by grouping key.
         size: B.
+        candidates: of a retrieval model, see `rec.data.candidates`.
     """
 
     features: dict[str, np.ndarray]
@@ -34,6 +35,7 @@ class Arrays:
     weights: dict[str, np.ndarray]
     keys: dict[str, np.ndarray]
     size: int
+    candidates: dict[str, np.ndarray] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from rec.config.errors import DataError
 from rec.data.bad_rows import Skipped
+from rec.data.candidates import Candidates
 from rec.data.encoder import Encoder
 from rec.data.plan import Plan
 from rec.data.pool import WorkerPool
@@ -46,6 +47,7 @@ class Loader:
         keep_rows: give the original columns with every batch (`data_config.reserved_columns`, empty for all).
         mask_prob: share of rows whose features with `use_mask` are hidden, drawn anew in every epoch (training only).
         sample: take at most so many rows, evenly spaced over all; 0 takes all.
+        candidates: negatives and what belongs to them, for a retrieval model.
 
     Attributes:
         rows: rows of all ranks.
@@ -72,10 +74,12 @@ class Loader:
         keep_rows: bool = False,
         mask_prob: float = 0.0,
         sample: int = 0,
+        candidates: Candidates | None = None,
     ) -> None:
         skip_bad = data_config.bad_rows == data_pb2.SKIP
         keep = list(data_config.reserved_columns) if keep_rows else []
-        columns = None if keep_rows and not keep else list(dict.fromkeys([*encoder.columns, *keep]))
+        beside = candidates.columns if candidates is not None else []
+        columns = None if keep_rows and not keep else list(dict.fromkeys([*encoder.columns, *beside, *keep]))
         source = open_source(path, data_config, encoder, columns=columns, skip_bad=skip_bad)
         try:
             encoder.check_schema(source.schema)
@@ -112,7 +116,7 @@ class Loader:
         self._damaged = source.damaged
         self._plan = plan
         kept = tuple(keep or source.schema.names) if keep_rows else None
-        self._reader = Reader(source, plan, encoder, skip_bad, kept, mask_prob)
+        self._reader = Reader(source, plan, encoder, skip_bad, kept, mask_prob, candidates)
         self._workers = _worker_count(num_workers, data_config, plan)
         self._pool: WorkerPool | None = None
         self._started: tuple[int, int, int] | None = None  # (epoch, first batch, turn) of a start that waits for use

@@ -76,7 +76,7 @@ class _Worker:
         with theirs:
             self._process = subprocess.Popen(
                 [sys.executable, "-c", _BOOT, str(theirs.fileno()), json.dumps(sys.path)],
-                pass_fds=[theirs.fileno()],
+                pass_fds=[theirs.fileno(), *reader.descriptors()],
                 stdin=subprocess.DEVNULL,
                 # Out of reach of Ctrl-C and of signals to the job's group, from the first moment on.
                 start_new_session=True,

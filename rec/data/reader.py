@@ -10,6 +10,7 @@ import pyarrow as pa
 
 from rec.config.errors import DataError
 from rec.data.bad_rows import Skipped
+from rec.data.candidates import Candidates
 from rec.data.encoder import Arrays, BadRows, Encoder
 from rec.data.plan import Order, Plan, Span
 from rec.data.source import Chain, Piece, Source, one_batch
@@ -43,6 +44,7 @@ class Reader:
         skip_bad: leave out bad rows instead of raising.
         keep: columns handed on beside the arrays; None for none.
         mask_prob: share of rows whose `use_mask` features are hidden.
+        candidates: negatives and what belongs to them, for a retrieval model.
     """
 
     source: Source
@@ -51,6 +53,11 @@ class Reader:
     skip_bad: bool = False
     keep: tuple[str, ...] | None = None
     mask_prob: float = 0.0
+    candidates: Candidates | None = None
+
+    def descriptors(self) -> list[int]:
+        """Files that a worker process must inherit before it unpickles this."""
+        return self.candidates.descriptors() if self.candidates is not None else []
 
     def items(self, epoch: int, *, start: int = 0, worker: int = 0, workers: int = 1) -> Iterator[Item]:
         """Batches of a worker's windows, from batch number `start` on.
@@ -95,6 +102,8 @@ class Reader:
                 if err.file is None:
                     err.file = window.file_of(int(places[0]))
                 raise
+        if self.candidates is not None and arrays is not None:
+            arrays = self.candidates(arrays, rows, seed=(self.plan.seed, epoch, self.plan.rank, index))
         kept = None
         if self.keep is not None and arrays is not None:
             kept = rows.select(list(self.keep))

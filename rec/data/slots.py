@@ -24,7 +24,7 @@ from rec.data.encoder import Arrays
 _ALIGN = 64
 # A slot grows with room to spare, since jagged batches differ in size.
 _ROOM = 1.25
-_GROUPS = ("features", "labels", "weights", "keys")
+_GROUPS = ("features", "labels", "weights", "keys", "candidates")
 
 
 @dataclass(frozen=True)
@@ -93,7 +93,7 @@ class SlotWriter:
             return False
         self.close()
         size = max(int(nbytes * _ROOM), mmap.PAGESIZE)
-        self._fd = _anonymous_file()
+        self._fd = anonymous_file()
         os.ftruncate(self._fd, size)
         self._map = mmap.mmap(self._fd, size)
         return True
@@ -151,7 +151,8 @@ def _from_stream(buffer: pa.Buffer) -> pa.RecordBatch:
         return reader.read_next_batch()
 
 
-def _anonymous_file() -> int:
+def anonymous_file() -> int:
+    """Descriptor of a new file without a name, which is gone when nobody has it open or mapped."""
     if hasattr(os, "memfd_create"):
         return os.memfd_create("rec-slot", os.MFD_CLOEXEC)
     with tempfile.TemporaryFile() as file:

@@ -12,7 +12,7 @@ from itertools import pairwise
 
 from torch import Tensor
 
-from rec.embedding.inputs import divides, ids_per_row
+from rec.embedding.inputs import divides, ids_per_row, rows_of
 from rec.embedding.parts import Part
 from rec.embedding.plan import Lookup, Plan, Use
 
@@ -25,6 +25,7 @@ class Piece:
         part: number of the KeyedTensor.
         start, stop: columns [start, stop).
         first, last: which of the parts that these columns are split into, [first, last).
+        lookup: one of those that it consists of, which tells its rows.
         divide: the look-up whose mean this is, to be divided by the number of its ids.
         use: the use, when the columns are no part of a KeyedTensor.
     """
@@ -34,6 +35,7 @@ class Piece:
     stop: int = 0
     first: int = 0
     last: int = 0
+    lookup: Lookup | None = None
     divide: Lookup | None = None
     use: Use | None = None
 
@@ -43,7 +45,11 @@ class Piece:
         """The columns, from left to right."""
         if self.use is not None:
             return (found[self.use],)
-        taken = columns[self.part][self.first : self.last]
+        taken: Sequence[Tensor] = columns[self.part][self.first : self.last]
+        assert self.lookup is not None
+        rows = rows_of(self.lookup, features)
+        if taken[0].shape[0] != rows:
+            taken = [values[:rows] for values in taken]
         if self.divide is None:
             return taken
         ids = ids_per_row(self.divide, features).clamp(min=1).unsqueeze(1)
@@ -84,9 +90,9 @@ def write_recipes(
             divide = lookup if divides(lookup) else None
             # Padding ends a slice by itself: the next one does not start where it stops.
             if last and last.part == number and last.stop == start and not divide and not last.divide:
-                recipe[-1] = Piece(part=number, start=last.start, stop=start + dim)
+                recipe[-1] = Piece(part=number, start=last.start, stop=start + dim, lookup=lookup)
             else:
-                recipe.append(Piece(part=number, start=start, stop=start + dim, divide=divide))
+                recipe.append(Piece(part=number, start=start, stop=start + dim, lookup=lookup, divide=divide))
         recipes.append(recipe)
     return recipes, _cut(recipes, [sum(width for _, width in layout) for layout in layouts])
 

@@ -16,7 +16,7 @@ from rec.config.errors import ConfigError
 from rec.config.registry import oneof
 from rec.embedding.columns import Piece, write_recipes
 from rec.embedding.init import init_rows_, parse_init
-from rec.embedding.inputs import ids_of, ids_per_row, pooled, weights_of
+from rec.embedding.inputs import ids_of, ids_per_row, pooled, rows_of, weights_of
 from rec.embedding.lazy import LazyTables
 from rec.embedding.names import attribute_names
 from rec.embedding.parts import Part, collection, parts_of
@@ -112,19 +112,18 @@ class FusedTables(nn.Module):
         for part in self._sequences:
             with torch.set_grad_enabled(torch.is_grad_enabled() and not part.frozen):
                 self._look_up_steps(part, features, found)
-        rows, most = self._rows(features)
+        most = self._most_rows(features)
         answers = []
         for part in self._bags:
             with torch.set_grad_enabled(torch.is_grad_enabled() and not part.frozen):
-                answers.append(self._look_up_bags(part, features, most - rows))
+                answers.append(self._look_up_bags(part, features, most))
         if self._recipes is None:
             layouts = [list(zip(answer.keys(), answer.length_per_key(), strict=True)) for answer in answers]
             self._recipes, self._widths = write_recipes(self.plan, self._bags, layouts)
-        values = [answer.values() if most == rows else answer.values()[:rows] for answer in answers]
         # One split: the backward of slices would fill a matrix of zeros for each.
         columns = [
-            matrix.split(widths, dim=1) if len(widths) > 1 else (matrix,)
-            for matrix, widths in zip(values, self._widths, strict=True)
+            answer.values().split(widths, dim=1) if len(widths) > 1 else (answer.values(),)
+            for answer, widths in zip(answers, self._widths, strict=True)
         ]
         blocks = []
         for recipe in self._recipes:
@@ -134,23 +133,25 @@ class FusedTables(nn.Module):
             blocks.append(pieces[0] if len(pieces) == 1 else torch.cat(pieces, dim=1))
         return blocks
 
-    def _rows(self, features: dict[str, Tensor]) -> tuple[int, int]:
-        """Rows of the pooled look-ups' batch: here, and to be looked up.
+    def _most_rows(self, features: dict[str, Tensor]) -> int:
+        """Rows of the pooled look-ups' batch.
 
-        The sums of a table that is cut by rows are reduced over the processes, which gloo does for equal sizes
-        only: the smaller batches (at the end of an epoch, or where rows were skipped) get rows without ids.
+        Item features have more rows than the others where negatives were sampled; a look-up is for one number of rows,
+        so the shorter ones get rows without ids. So do smaller batches of other processes (at the end of an epoch,
+        or where rows were skipped) where a table is cut by rows: its sums are reduced over the processes, which gloo
+        does for equal sizes only.
         """
         if not self._bags:
-            return 0, 0
-        rows = features[f"{self._bags[0].lookups[0].feature}.lengths"].numel()
+            return 0
+        rows = max(rows_of(lookup, features) for part in self._bags for lookup in part.lookups)
         if not any(self.placements[name].row_wise for part in self._bags for name in part.tables):
-            return rows, rows
+            return rows
         most = torch.tensor([rows], device=self.device)
         dist.all_reduce(most, op=dist.ReduceOp.MAX)
-        return rows, int(most)
+        return int(most)
 
-    def _look_up_bags(self, part: Part, features: dict[str, Tensor], empty: int) -> Any:
-        """KeyedTensor of all look-ups of a part, for the rows of the batch and `empty` more without ids."""
+    def _look_up_bags(self, part: Part, features: dict[str, Tensor], rows: int) -> Any:
+        """KeyedTensor of all look-ups of a part, each filled up to `rows` by rows without ids."""
         from torchrec.sparse.jagged_tensor import KeyedJaggedTensor
 
         lengths = [ids_per_row(lookup, features) for lookup in part.lookups]
@@ -161,7 +162,7 @@ class FusedTables(nn.Module):
             [lookup.key for lookup in part.lookups],
             torch.cat([ids_of(lookup, features) for lookup in part.lookups]),
             weights=weights,
-            lengths=torch.cat([nn.functional.pad(n, (0, empty)) for n in lengths] if empty else lengths),
+            lengths=torch.cat([_filled_up(n, rows) for n in lengths]),
         )
         return part.module(ids).wait()
 
@@ -169,10 +170,11 @@ class FusedTables(nn.Module):
         """Uses of a part's look-ups, from one row per id."""
         from torchrec.sparse.jagged_tensor import KeyedJaggedTensor
 
+        rows = max(rows_of(lookup, features) for lookup in part.lookups)
         ids = KeyedJaggedTensor(
             [lookup.key for lookup in part.lookups],
             torch.cat([ids_of(lookup, features) for lookup in part.lookups]),
-            lengths=torch.cat([ids_per_row(lookup, features) for lookup in part.lookups]),
+            lengths=torch.cat([_filled_up(ids_per_row(lookup, features), rows) for lookup in part.lookups]),
         )
         answer = part.module(ids).wait()
         for lookup in part.lookups:
@@ -366,3 +368,8 @@ def _factors(lookup: Lookup, features: dict[str, Tensor], lengths: Tensor) -> Te
 
 def _is_not_about_tracing(record: logging.LogRecord) -> bool:
     return "is_fx_tracing" not in record.getMessage()
+
+
+def _filled_up(lengths: Tensor, rows: int) -> Tensor:
+    """Ids per row [n], and none in the rows from n on: [rows]."""
+    return lengths if lengths.shape[0] == rows else nn.functional.pad(lengths, (0, rows - lengths.shape[0]))

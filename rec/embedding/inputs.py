@@ -14,6 +14,11 @@ def ids_of(lookup: Lookup, features: dict[str, Tensor]) -> Tensor:
     return features[f"{lookup.feature}.values"]
 
 
+def rows_of(lookup: Lookup, features: dict[str, Tensor]) -> int:
+    """Rows of a feature: those of the batch, or of all items where negatives were sampled."""
+    return features[f"{lookup.feature}.lengths"].shape[0]
+
+
 def ids_per_row(lookup: Lookup, features: dict[str, Tensor]) -> Tensor:
     """Number of ids of each row, [B]."""
     lengths = features[f"{lookup.feature}.lengths"]

@@ -15,6 +15,7 @@ from google.protobuf.message import Message
 from rec.config.errors import ConfigError
 from rec.config.names import suggest
 from rec.config.registry import oneof
+from rec.config.towers import AUGMENT_SUFFIX, ITEM_SUFFIX, towers_of
 from rec.embedding.shapes import GroupShape
 from rec.protos import feature_pb2, model_pb2
 
@@ -26,6 +27,8 @@ Group = model_pb2.FeatureGroupConfig | model_pb2.SeqGroupConfig
 # A linear model starts at no opinion; see docs/guide/embeddings.md.
 WIDE_INIT = "nn.init.zeros_"
 WIDE_DIM = 4
+# An augmented vector is what is known of an id beyond the row that all ids share (rec.models.dat).
+AUGMENT_INIT = "nn.init.zeros_"
 
 # How the rows of a look-up are used: pooled to one vector per row, or one vector per step.
 ROW, STEP = "row", "step"
@@ -174,6 +177,8 @@ class Plan:
         model = oneof(config, "model") if config.WhichOneof("model") else None
         self._wide_dim = int(getattr(model, "wide_embedding_dim", 0)) or WIDE_DIM
         self._wide_init = str(getattr(model, "wide_init_fn", ""))
+        self._towers = towers_of(config)
+        self._item_only = self._own_of_item(config)
         self.groups: list[GroupPlan] = []
         seen: set[str] = set()
         for group in config.feature_groups:
@@ -186,6 +191,24 @@ class Plan:
         if constraints is not None:
             for name, spec in self.tables.items():
                 self.tables[name] = replace(spec, constraints=spec.constraints or constraints)
+
+    def _own_of_item(self, config: model_pb2.ModelConfig) -> set[str]:
+        """Features of an item tower whose tables must not be those of the user tower, which have the same names."""
+        towers = self._towers
+        if towers is None or not towers.own_tables:
+            return set()
+        tables: dict[str, set[str]] = {"user": set(), "item": set()}
+        for side, names in tables.items():
+            for name in towers.features(config, side):
+                feature = self.features.get(name)
+                if feature is not None and feature.table is not None:
+                    names.add(feature.table.name)
+        both = tables["user"] & tables["item"]
+        return {
+            name
+            for name in towers.features(config, "item")
+            if name in self.features and (table := self.features[name].table) is not None and table.name in both
+        }
 
     def _group(self, group: model_pb2.FeatureGroupConfig) -> GroupPlan:
         kind = model_pb2.FeatureGroupType.Name(group.group_type)
@@ -205,7 +228,10 @@ class Plan:
         if not members and not group.sequence_groups:
             raise ConfigError(f'group "{group.group_name}" has no features', group, hint="list its feature_names")
         widths = [(f.name, self._wide_dim if wide else self._width(f)) for f in members]
-        parts = self._parts(members, group, group.embedding_name_suffix, mode=ROW, wide=wide)
+        suffix = group.embedding_name_suffix
+        if self._is_augment(group):
+            suffix = suffix or AUGMENT_SUFFIX
+        parts = self._parts(members, group, suffix, mode=ROW, wide=wide)
         nested, encoders = self._nested(group)
         shape = GroupShape(name=group.group_name, type=kind, features=tuple(widths))
         return GroupPlan(shape, parts, nested=nested, encoders=encoders, message=group)
@@ -239,6 +265,9 @@ class Plan:
             name=group.group_name, type="CATALOGUE", features=((feature.name, table.dim),), rows=table.rows
         )
         return GroupPlan(shape, (Block(self.blocks.index((use,))),), message=group)
+
+    def _is_augment(self, group: Group) -> bool:
+        return self._towers is not None and group.group_name in self._towers.augment
 
     def _nested(self, group: model_pb2.FeatureGroupConfig) -> tuple[tuple[GroupPlan, ...], tuple[Reader, ...]]:
         """Sequence groups inside a group, and the encoders that read them."""
@@ -396,6 +425,10 @@ class Plan:
                 dim=self._wide_dim,
                 init_fn=self._wide_init or spec.init_fn or WIDE_INIT,
             )
+        if self._is_augment(group):
+            spec = replace(spec, init_fn=AUGMENT_INIT)
+        if not suffix and feature.name in self._item_only:
+            suffix = ITEM_SUFFIX
         if suffix:
             spec = replace(spec, name=f"{spec.name}_{suffix}")
         known = self.tables.setdefault(spec.name, spec)

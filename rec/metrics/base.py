@@ -46,7 +46,7 @@ class Metric(ABC):
     """A metric of one task.
 
     Attributes:
-        kinds: the kinds of task (rec.losses.base.Kind) whose scores it understands.
+        kinds: the kinds of task (rec.losses.base.Kind, or "retrieval") whose scores it understands.
         larger_is_better: False for errors.
         prediction: name of the prediction that `update` gets as it is, in place of the score; "" for the score.
     """
@@ -63,7 +63,7 @@ class Metric(ABC):
 
         Args:
             scores: what is served: probabilities [B] (binary) or [B, C] (multiclass), values [B]
-                (regression); float64 or float32, detached.
+                (regression), ranks of the positives from 1 [B] int64 (retrieval); else float64 or float32, detached.
             labels: [B].
             weights: [B], or None for 1 each.
             keys: [B] int64, the group of each row, for metrics with a `grouping_key`.

@@ -93,16 +93,20 @@ class Accuracy(MeanMetric):
 
 @METRICS.register(pb.RecallAtK)
 class RecallAtK(MeanMetric):
-    """Share of rows whose label is among the `top_k` classes of highest probability."""
+    """Share of rows whose label is among the `top_k` classes of highest probability.
 
-    kinds = ("multiclass",)
+    Of a retrieval task: whose positive is among the `top_k` candidates of its batch.
+    """
+
+    kinds = ("multiclass", "retrieval")
 
     def __init__(self, config: pb.RecallAtK) -> None:
         super().__init__()
         self.top_k = max(1, config.top_k)
 
     def values(self, scores: Tensor, labels: Tensor) -> Tensor:
-        return in_top_k(scores, labels, self.top_k)
+        # Of a retrieval task the scores are ranks.
+        return (scores <= self.top_k).double() if scores.dim() == 1 else in_top_k(scores, labels, self.top_k)
 
 
 @METRICS.register(pb.Calibration)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from google.protobuf.message import Message
 from torch import Tensor, nn
@@ -15,7 +15,8 @@ from rec.config.kwargs import kwargs_of
 from rec.config.registry import Registry
 from rec.modules.linear import Linear
 from rec.modules.mlp import MLP
-from rec.protos import tower_pb2
+from rec.modules.tower import Tower
+from rec.protos import simi_pb2, tower_pb2
 
 if TYPE_CHECKING:
     from rec.embedding.shapes import GroupShape, GroupShapes
@@ -39,8 +40,8 @@ class Model(nn.Module):
         Args:
             groups: outputs of the embedding group, [B, width] each (see rec.embedding.group).
         Returns:
-            "logits" [B], or [B, C] with several classes; of a multi-task model "logits_<tower>";
-            auxiliary outputs under names of their own.
+            "logits" [B], or [B, C] with several classes; of a multi-task model "logits_<tower>"; of a retrieval
+            model "user_embedding" [B, D] and "item_embedding" [items, D]; auxiliary outputs under names of their own.
         """
 
 
@@ -83,6 +84,23 @@ def mlp_of(config: Message, in_features: int) -> MLP:
     """The MLP that an `MLP` message asks for."""
     with settings_of(config):
         return MLP(in_features, **kwargs_of(config))
+
+
+def tower_of(config: Any, tower: Any, in_features: int) -> Tower:
+    """A tower of a retrieval model.
+
+    Args:
+        config: the model's message, with `output_dim` and `similarity`.
+        tower: the tower's, with an `mlp`.
+        in_features: width of what it reads.
+    """
+    if config.output_dim < 0:
+        raise ConfigError(f"output_dim is {config.output_dim}, expected >= 0", config, "output_dim")
+    return Tower(
+        mlp_of(tower.mlp, in_features),
+        output_dim=config.output_dim,
+        normalise=config.similarity == simi_pb2.COSINE,
+    )
 
 
 def flat_group(groups: GroupShapes, name: str, config: Message, field: str | None = None) -> GroupShape:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from torch import Tensor
@@ -72,3 +73,54 @@ class Task(ABC):
     @abstractmethod
     def outputs(self, predictions: Predictions) -> dict[str, Tensor]:
         """What serving returns. Traced by torch.fx: no branching on tensors."""
+
+
+@dataclass(frozen=True)
+class MetricSpec:
+    """A metric to be made anew for each evaluation, and its decay when it follows training.
+
+    Attributes:
+        make: makes it.
+        decay_rate, decay_step: every so many steps what was seen so far counts so much.
+        prediction: the prediction that it reads in place of the score; "" for the score.
+        message: its config, the place of an error.
+    """
+
+    make: Callable[[], Metric]
+    decay_rate: float = 1.0
+    decay_step: int = 0
+    prediction: str = ""
+    message: Message | None = None
+
+
+class MeasuredTask(Task):
+    """A task whose metrics are listed in its config.
+
+    Attributes:
+        metric_specs: metrics of an evaluation.
+        train_metric_specs: metrics of training.
+    """
+
+    metric_specs: Mapping[str, MetricSpec]
+    train_metric_specs: Mapping[str, MetricSpec]
+
+    @property
+    def suffix(self) -> str:
+        """`_<tower>`, or nothing."""
+        return f"_{self.name}" if self.name else ""
+
+    def metrics(self) -> dict[str, Metric]:
+        return {name + self.suffix: spec.make() for name, spec in self.metric_specs.items()}
+
+    def train_metrics(self) -> dict[str, Metric]:
+        return {name + self.suffix: spec.make() for name, spec in self.train_metric_specs.items()}
+
+    def decays(self) -> dict[str, tuple[float, int]]:
+        return {
+            name + self.suffix: (spec.decay_rate, spec.decay_step) for name, spec in self.train_metric_specs.items()
+        }
+
+    def own(self, metrics: Mapping[str, Metric]) -> list[Metric]:
+        """Those of `metrics` that are this task's."""
+        names = {name + self.suffix: None for name in (*self.metric_specs, *self.train_metric_specs)}
+        return [metrics[name] for name in names if name in metrics]

@@ -14,14 +14,17 @@ from rec.config.errors import ConfigError
 from rec.config.imports import import_object
 from rec.config.names import suggest
 from rec.config.registry import oneof
+from rec.config.towers import towers_of
 from rec.losses import LOSSES, Loss
 from rec.losses.custom import build_custom
+from rec.losses.retrieval import RETRIEVAL_LOSSES, RetrievalLoss
 from rec.metrics import METRICS, Metric, SumMetric
 from rec.metrics.auc import binned_auc
-from rec.protos import metric_pb2, pipeline_pb2
+from rec.protos import loss_pb2, metric_pb2, pipeline_pb2, simi_pb2
 from rec.protos.custom_pb2 import Custom
-from rec.tasks.base import Task
-from rec.tasks.ranking import MetricSpec, RankingTask, RowWeights
+from rec.tasks.base import MetricSpec, Task
+from rec.tasks.ranking import RankingTask, RowWeights
+from rec.tasks.retrieval import RetrievalTask
 from rec.tasks.served import ServedPredictions
 
 log = logging.getLogger(__name__)
@@ -48,6 +51,8 @@ def build_tasks(config: pipeline_pb2.EasyRecConfig) -> list[Task]:
 def _learned_tasks(config: pipeline_pb2.EasyRecConfig) -> list[Task]:
     model_config = config.model_config
     model = oneof(model_config, "model")
+    if towers_of(model_config) is not None:
+        return [_retrieval_task(config, model)]
     towers = list(getattr(model, "task_towers", ()))
     if not towers:
         return [_model_task(config)]
@@ -84,6 +89,56 @@ def _model_task(config: pipeline_pb2.EasyRecConfig) -> RankingTask:
         label=labels[0],
         row_weights=RowWeights(field=weights[0] if weights else ""),
     )
+
+
+def _retrieval_task(config: pipeline_pb2.EasyRecConfig, model: Any) -> RetrievalTask:
+    """The one task of a model with two towers: rows whose label is above 0 (all, without one) are positives."""
+    model_config, data = config.model_config, config.data_config
+    for setting, given in (("label_fields", data.label_fields), ("sample_weight_fields", data.sample_weight_fields)):
+        if len(given) > 1:
+            log.warning("%s %s have no effect: a retrieval model reads the first, %s", setting, given[1:], given[0])
+    if not model.temperature > 0:
+        raise ConfigError(f"temperature is {model.temperature:g}, expected > 0", model, "temperature")
+    sampler = data.WhichOneof("sampler")
+    return RetrievalTask(
+        name="",
+        losses=_retrieval_losses(model_config, model),
+        label=data.label_fields[0] if data.label_fields else "",
+        weight_field=data.sample_weight_fields[0] if data.sample_weight_fields else "",
+        in_batch=bool(getattr(model, "in_batch_negative", False)),
+        most_hard=getattr(getattr(data, sampler), "num_hard_sample", 0) if sampler else 0,
+        temperature=model.temperature,
+        normalised=model.similarity == simi_pb2.COSINE,
+        metric_specs=_metric_specs(model_config.metrics, _metric_maker, "retrieval", 1),
+        train_metric_specs=_metric_specs(model_config.train_metrics, _train_metric_maker, "retrieval", 1),
+        weigh_metrics=config.eval_config.weigh_metrics,
+    )
+
+
+def _retrieval_losses(model_config: Any, model: Any) -> dict[str, RetrievalLoss]:
+    if not model_config.losses:
+        raise ConfigError(
+            "model_config has no loss", model_config, "losses", hint="set losses { softmax_cross_entropy {} }"
+        )
+    losses: dict[str, RetrievalLoss] = {}
+    for holder in model_config.losses:
+        name, message = holder.WhichOneof("loss"), oneof(holder, "loss")
+        if name in losses:
+            raise ConfigError(f"the loss {name} is given twice", holder)
+        losses[name] = RETRIEVAL_LOSSES.build(message)
+    if "amm_u_weight" in model.DESCRIPTOR.fields_by_name:
+        if "amm_loss" in losses:
+            raise ConfigError(
+                f"{model.DESCRIPTOR.name} has its amm_loss already, from amm_u_weight and amm_i_weight",
+                model_config,
+                "losses",
+                hint="take amm_loss out",
+            )
+        if model.amm_u_weight or model.amm_i_weight:
+            losses["amm_loss"] = RETRIEVAL_LOSSES.build(
+                loss_pb2.AMMLoss(user_weight=model.amm_u_weight, item_weight=model.amm_i_weight)
+            )
+    return losses
 
 
 def _tower_task(tower: Any, config: pipeline_pb2.EasyRecConfig) -> RankingTask:
@@ -210,7 +265,11 @@ def _metric_specs(
 
 
 def _suitable(kind: str) -> str:
-    usual = {"binary": "auc, logloss", "multiclass": "multiclass_auc, accuracy"}
+    usual = {
+        "binary": "auc, logloss",
+        "multiclass": "multiclass_auc, accuracy",
+        "retrieval": "recall_at_k",
+    }
     return f"for {kind} there are {usual.get(kind, 'mean_absolute_error, mean_squared_error')}"
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -14,11 +14,9 @@ from rec.config.errors import DataError
 from rec.losses import Loss, LossSum, upcast
 from rec.losses.base import Kind
 from rec.metrics import Metric
-from rec.tasks.base import Predictions, Task, named
+from rec.tasks.base import MeasuredTask, MetricSpec, Predictions, named
 
 if TYPE_CHECKING:
-    from google.protobuf.message import Message
-
     from rec.data.batch import Batch
 
 
@@ -53,26 +51,8 @@ class RowWeights:
         return torch.where(batch.labels[self.indicator] > 0, self.inside, self.outside) > 0
 
 
-@dataclass(frozen=True)
-class MetricSpec:
-    """A metric to be made anew for each evaluation, and its decay when it follows training.
-
-    Attributes:
-        make: makes it.
-        decay_rate, decay_step: every so many steps what was seen so far counts so much.
-        prediction: the prediction that it reads in place of the score; "" for the score.
-        message: its config, the place of an error.
-    """
-
-    make: Callable[[], Metric]
-    decay_rate: float = 1.0
-    decay_step: int = 0
-    prediction: str = ""
-    message: Message | None = None
-
-
 @dataclass
-class RankingTask(Task):
+class RankingTask(MeasuredTask):
     """Binary, multi-class or regression target of one label.
 
     Attributes:
@@ -94,11 +74,6 @@ class RankingTask(Task):
     row_weights: RowWeights = RowWeights()
     weigh_metrics: bool = False
 
-    @property
-    def suffix(self) -> str:
-        """`_<tower>`, or nothing."""
-        return f"_{self.name}" if self.name else ""
-
     def loss(self, predictions: Predictions, batch: Batch) -> dict[str, LossSum]:
         logits, labels = predictions["logits" + self.suffix], batch.labels[self.label]
         self._check(labels)
@@ -112,24 +87,9 @@ class RankingTask(Task):
             result[f"loss_{name}{self.suffix}"] = LossSum(part.numerator * self.weight, part.denominator)
         return result
 
-    def metrics(self) -> dict[str, Metric]:
-        return {name + self.suffix: spec.make() for name, spec in self.metric_specs.items()}
-
-    def train_metrics(self) -> dict[str, Metric]:
-        return {name + self.suffix: spec.make() for name, spec in self.train_metric_specs.items()}
-
-    def decays(self) -> dict[str, tuple[float, int]]:
-        return {
-            name + self.suffix: (spec.decay_rate, spec.decay_step) for name, spec in self.train_metric_specs.items()
-        }
-
     @torch.no_grad()
     def update(self, metrics: Mapping[str, Metric], predictions: Predictions, batch: Batch) -> None:
-        own = {
-            name: metrics[name + self.suffix]
-            for name in {**self.metric_specs, **self.train_metric_specs}
-            if name + self.suffix in metrics
-        }
+        own = self.own(metrics)
         if not own:
             return
         labels = batch.labels[self.label]
@@ -140,7 +100,7 @@ class RankingTask(Task):
         if members is not None:
             labels, scores = labels[members], scores[members]
             weights = None if weights is None else weights[members]
-        for metric in own.values():
+        for metric in own:
             key = getattr(metric, "grouping_key", "")
             keys = batch.keys[key] if key else None
             if keys is not None and members is not None:

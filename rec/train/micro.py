@@ -10,7 +10,9 @@ from torch import Tensor
 Groups = dict[str, Tensor]
 
 
-def split_groups(groups: Mapping[str, Tensor], sizes: Sequence[int]) -> list[Groups]:
+def split_groups(
+    groups: Mapping[str, Tensor], sizes: Sequence[int], items: Sequence[int] | None = None
+) -> list[Groups]:
     """The groups of each micro-batch, detached: the leaves of the model's backward.
 
     Args:
@@ -18,16 +20,19 @@ def split_groups(groups: Mapping[str, Tensor], sizes: Sequence[int]) -> list[Gro
             `<group>.sequence` [sum L, D] whose rows are told by `<group>.lengths` [B]. A `<group>.catalogue` is of no
             row: every micro-batch gets all of it.
         sizes: rows of each micro-batch; they add up to B.
+        items: rows of the item tower's groups in each, where they have sampled negatives too.
     """
+    rows = sum(sizes)
     parts: list[Groups] = [{} for _ in sizes]
     for name, value in groups.items():
         if name.endswith(".catalogue"):
             for part in parts:
                 part[name] = value.detach().requires_grad_(value.requires_grad)
             continue
-        cuts = list(sizes)
-        if name.endswith(".sequence"):
-            lengths = groups[name.removesuffix("sequence") + "lengths"]
+        lengths = groups[name.removesuffix("sequence") + "lengths"] if name.endswith(".sequence") else None
+        count = (value if lengths is None else lengths).shape[0]
+        cuts = list(sizes if items is None or count == rows else items)
+        if lengths is not None:
             cuts = [int(piece.sum()) for piece in lengths.split(cuts)]
         for part, piece in zip(parts, value.detach().split(cuts), strict=True):
             part[name] = piece.requires_grad_() if value.requires_grad else piece

@@ -130,7 +130,7 @@ class TrainStep:
         """One look-up over all micro-batches, the model on each, one backward into the look-up."""
         joined = batches[0] if len(batches) == 1 else type(batches[0]).concat(list(batches))
         groups = self.network.embedding(joined.features)
-        parts = split_groups(groups, [batch.size for batch in batches])
+        parts = split_groups(groups, [batch.size for batch in batches], [batch.items for batch in batches])
         factor = self.scaler.scale if self.scaler else 1.0
         predictions: Found = []
         denominators: dict[str, Tensor] = {}
@@ -195,11 +195,16 @@ class TrainStep:
         of the others, which keeps activations of one micro-batch in memory at a time.
         """
         probed = [_denominators(sums)]
-        first = batches[0].size
+        first = batches[0]
         for batch in batches[1:]:
-            rows = torch.arange(batch.size, device=self.device) % first
+            # By number of rows there: those of the batch, or of its items.
+            rows = {
+                a: torch.arange(b, device=self.device) % max(a, 1)
+                for a, b in ((first.items, batch.items), (first.size, batch.size))
+            }
             stand_in = {
-                n: p.detach()[rows] if p.ndim and p.shape[0] == first else p.detach() for n, p in predictions.items()
+                n: p.detach()[rows[p.shape[0]]] if p.ndim and p.shape[0] in rows else p.detach()
+                for n, p in predictions.items()
             }
             probed.append(_denominators(self._losses(stand_in, batch)))
         return probed

@@ -136,9 +136,12 @@ class TestKwargs:
 
 
 # Every oneof whose members are built by a registry. `sequence_feature` is taken apart by its reader.
+RANKING = {"l2_loss", "jrc_loss", "binary_focal_loss", "l1_loss", "tri_bce"}
+RETRIEVAL = {"info_nce", "bpr_loss", "gbce_loss", "amm_loss", "category_alignment_loss"}
 REGISTRIES = [
     ("rec.models", "MODELS", model_pb2.ModelConfig, "model", set()),
-    ("rec.losses", "LOSSES", loss_pb2.LossConfig, "loss", set()),
+    ("rec.losses", "LOSSES", loss_pb2.LossConfig, "loss", RETRIEVAL),
+    ("rec.losses.retrieval", "RETRIEVAL_LOSSES", loss_pb2.LossConfig, "loss", RANKING),
     ("rec.losses", "LOSSES", loss_pb2.LossConfig, "sid_loss", set()),
     ("rec.metrics", "METRICS", metric_pb2.MetricConfig, "metric", set()),
     ("rec.metrics", "METRICS", metric_pb2.TrainMetricConfig, "metric", set()),

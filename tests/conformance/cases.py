@@ -42,6 +42,8 @@ class Case:
     groups: tuple[GroupShape, ...]
     num_class: int = 1
     outputs: tuple[str, ...] = ("logits",)
+    # Columns of outputs that are vectors, not logits.
+    width: int = 0
     # A norm brings the last layer's input to unit scale whatever the tables hold.
     normed: bool = False
 
@@ -96,6 +98,8 @@ TASKS = """
   task_towers { tower_name: "grade" label_name: "grade" num_class: 3 }
 """
 TASK_OUTPUTS = ("logits_ctr", "logits_grade")
+PAIR = (group("user", ("u", 8), ("age", 1)), group("item", ("i", 8)))
+VECTORS = ("user_embedding", "item_embedding")
 
 CASES = [
     Case("multi_tower", f'multi_tower {{ towers {{ input: "deep" mlp {MLP} }} final {MLP} }}', (DEEP,)),
@@ -238,4 +242,38 @@ CASES = [
         (sequence("seq", 8, 8),),
     ),
     Case("simple_multi_task", f"simple_multi_task {{ {TASKS} }}", (DEEP,), outputs=TASK_OUTPUTS),
+    Case(
+        "dssm",
+        f'dssm {{ user_tower {{ input: "user" mlp {MLP} }} item_tower {{ input: "item" mlp {MLP} }} output_dim: 6 }}',
+        PAIR,
+        outputs=VECTORS,
+        width=6,
+    ),
+    Case(
+        "dssm_cosine_without_mlp",
+        'dssm { user_tower { input: "user" } item_tower { input: "item" } output_dim: 6 similarity: COSINE }',
+        PAIR,
+        outputs=VECTORS,
+        width=6,
+        normed=True,
+    ),
+    Case(
+        "dssm_v2",
+        f"""dssm_v2 {{ user_tower {{ input: "user" mlp {MLP} }} item_tower {{ input: "item" mlp {MLP} }}
+          output_dim: 0 similarity: COSINE }}""",
+        PAIR,
+        outputs=VECTORS,
+        width=8,
+        normed=True,
+    ),
+    Case(
+        "dat",
+        f"""dat {{ user_tower {{ input: "user" augment_input: "user_a" mlp {MLP} }}
+          item_tower {{ input: "item" augment_input: "item_a" mlp {MLP} }} output_dim: 6 similarity: COSINE
+          amm_u_weight: 0.5 amm_i_weight: 0.5 }}""",
+        (*PAIR, group("user_a", ("u", 6)), group("item_a", ("i", 6))),
+        outputs=(*VECTORS, "user_augmented", "item_augmented"),
+        width=6,
+        normed=True,
+    ),
 ]

@@ -12,7 +12,7 @@ from rec.config.load import load_config
 from rec.models import MODELS
 from rec.protos import model_pb2
 from rec.world import World
-from tests.tiny_data import overrides, write_tiny
+from tests.tiny_data import overrides, place_items, write_tiny
 
 FOLDER = Path(__file__).parents[2] / "configs/tiny"
 CONFIGS = sorted(p for p in FOLDER.glob("*.config") if p.name != "data.config")
@@ -27,6 +27,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def job(request: pytest.FixtureRequest, data: Path) -> Job:
     loaded = load_config(request.param, overrides(data))
     assert loaded.warnings == []
+    place_items(loaded.config, data)
     return Job(loaded, World(), "cpu")
 
 

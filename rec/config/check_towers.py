@@ -1,0 +1,181 @@
+"""Checks of retrieval models: their towers, which features are the item's, and where negatives come from."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+
+from rec.config.errors import ConfigError
+from rec.config.features import Named
+from rec.config.names import listed, suggest
+from rec.config.proto import Proto
+from rec.config.towers import Towers, inputs_of, towers_of
+from rec.protos import data_pb2
+
+
+def check_towers(config: Proto, features: Sequence[Named]) -> Iterator[ConfigError]:
+    """Refuses retrieval configs that cannot work; warns of settings without effect."""
+    model_config, data = config.model_config, config.data_config
+    towers, member = towers_of(model_config), data.WhichOneof("sampler")
+    if towers is None:
+        if member is not None:
+            raise ConfigError(
+                f"{member} has no effect: {model_config.WhichOneof('model')} is no retrieval model",
+                data,
+                member,
+                hint="remove it, or use dssm, dssm_v2 or dat",
+            )
+        if model_config.HasField("retrieval"):
+            raise ConfigError(
+                f"retrieval has no effect: {model_config.WhichOneof('model')} is no retrieval model",
+                model_config,
+                "retrieval",
+                hint="remove it",
+            )
+        return
+    model = getattr(model_config, model_config.WhichOneof("model"))
+    _check_inputs(model_config, model)
+    by_name = {f.name: f for f in features}
+    _check_sides(model_config, towers, by_name, data)
+    if member is not None:
+        _check_sampler(getattr(data, member), model_config, towers, by_name, data)
+    elif not getattr(model, "in_batch_negative", False):
+        raise ConfigError(
+            f"{model.DESCRIPTOR.name} has no negatives",
+            model,
+            hint="set in_batch_negative: true, or a negative_sampler in data_config",
+        )
+    if model_config.HasField("num_class") and model_config.num_class != 1:
+        raise ConfigError(
+            f"num_class is {model_config.num_class}, but a retrieval model has no classes", model_config, "num_class"
+        )
+    yield from _unread(model_config, towers)
+    yield from _unshared(model_config, model, towers, by_name)
+
+
+def _check_inputs(model_config: Proto, model: Proto) -> None:
+    names = [g.group_name for g in model_config.feature_groups]
+    for tower in (model.user_tower, model.item_tower):
+        for name in inputs_of(tower):
+            if name not in names:
+                field = next(f for f in ("input", "augment_input", "history_input") if getattr(tower, f, "") == name)
+                raise ConfigError(
+                    f'a tower of {model.DESCRIPTOR.name} reads group "{name}", which is not among feature_groups',
+                    tower,
+                    field,
+                    hint=suggest(name, names, what="groups"),
+                )
+    both = set(inputs_of(model.user_tower)) & set(inputs_of(model.item_tower))
+    if both:
+        raise ConfigError(
+            f"both towers read group {listed(sorted(both))}", model, hint="give each tower a group of its own"
+        )
+
+
+def _check_sides(model_config: Proto, towers: Towers, by_name: Mapping[str, Named], data: Proto) -> None:
+    """A tower is served alone: it cannot read columns of the other side."""
+    user, item = (towers.features(model_config, side) for side in ("user", "item"))
+    both = [name for name in user if name in item]
+    if both:
+        raise ConfigError(
+            f'both towers read feature "{both[0]}", which would make a pair match itself',
+            by_name[both[0]].config,
+            "feature_name",
+            hint="take it out of one of the groups",
+        )
+    if _mode(data) == data_pb2.FG_NONE:
+        return  # columns are called as the features; an expression says nothing
+    for side, names, foreign in (("user", user, ("item",)), ("item", item, ("user", "context"))):
+        for name in names:
+            for text in by_name[name].expressions:
+                if text.partition(":")[0] in foreign:
+                    raise ConfigError(
+                        f'the {side} tower reads feature "{name}" from "{text}": it is served alone, where that is '
+                        "not known",
+                        by_name[name].config,
+                        "expression",
+                        hint=f'take it out of the {side} group, or say expression: "{side}:{text.partition(":")[2]}"',
+                    )
+
+
+def _check_sampler(
+    message: Proto, model_config: Proto, towers: Towers, by_name: Mapping[str, Named], data: Proto
+) -> None:
+    if not message.num_sample:
+        raise ConfigError("num_sample is 0", message, "num_sample", hint="1024 is usual")
+    if message.weight_exponent < 0:
+        raise ConfigError(f"weight_exponent is {message.weight_exponent:g}, expected >= 0", message, "weight_exponent")
+    settings = model_config.retrieval
+    if settings.item_id_field and settings.item_id_field != message.item_id_field:
+        raise ConfigError(
+            f'item_id_field is "{settings.item_id_field}" here and "{message.item_id_field}" in the sampler',
+            settings,
+            "item_id_field",
+            hint="leave it out: the sampler's counts",
+        )
+    attributes = set(message.attr_fields)
+    encoded = _mode(data) == data_pb2.FG_NONE
+    for name in towers.features(model_config, "item"):
+        feature = by_name[name]
+        if feature.is_sequence:
+            raise ConfigError(
+                f'the item tower reads the sequence "{name}", which sampled items cannot have yet',
+                feature.config,
+                "feature_name",
+                hint="pool it into an id_feature of several values",
+            )
+        lacking = [column for column in _columns(feature, by_name, encoded) if column not in attributes]
+        if lacking:
+            raise ConfigError(
+                f'feature "{name}" of the item tower reads {listed(lacking)}, which is not among attr_fields',
+                message,
+                "attr_fields",
+                hint="add it to the item file and to attr_fields: sampled items need it too",
+            )
+
+
+def _columns(feature: Named, by_name: Mapping[str, Named], encoded: bool) -> list[str]:
+    """Raw columns that a feature reads, through other features too."""
+    if encoded or not feature.expressions:
+        return [feature.name]
+    columns: list[str] = []
+    for side, _, column in (text.partition(":") for text in feature.expressions):
+        if side == "feature" and column in by_name:
+            columns += _columns(by_name[column], by_name, encoded)
+        elif side not in ("feature", "const"):
+            columns.append(column)
+    return columns
+
+
+def _unread(model_config: Proto, towers: Towers) -> Iterator[ConfigError]:
+    for group in model_config.feature_groups:
+        if group.group_name not in (*towers.user, *towers.item):
+            yield ConfigError(
+                f'no tower of {model_config.WhichOneof("model")} reads group "{group.group_name}"',
+                group,
+                "group_name",
+                hint="name it as the input of a tower or remove it",
+            )
+
+
+def _unshared(model_config: Proto, model: Proto, towers: Towers, by_name: Mapping[str, Named]) -> Iterator[ConfigError]:
+    """Features of both towers that ask for one table, of a model whose towers share none."""
+    if not towers.own_tables:
+        return
+    user, item = (
+        {getattr(by_name[n].config, "embedding_name", ""): n for n in towers.features(model_config, side)}
+        for side in ("user", "item")
+    )
+    for table in user.keys() & item.keys() - {""}:
+        yield ConfigError(
+            f'features "{user[table]}" and "{item[table]}" name one table "{table}", but the towers of '
+            f"{model.DESCRIPTOR.name} have tables of their own: these are two",
+            by_name[item[table]].config,
+            "embedding_name",
+            hint="use dssm_v2 to share it, or give it another embedding_name",
+        )
+
+
+def _mode(data: Proto) -> int:
+    if not data.HasField("fg_mode") and data.HasField("fg_encoded"):
+        return data_pb2.FG_NONE if data.fg_encoded else data_pb2.FG_NORMAL
+    return data.fg_mode

@@ -1,0 +1,177 @@
+"""From a config to the candidates of its batches."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cached_property
+from typing import Any
+
+import pyarrow as pa
+
+from rec.config.errors import ConfigError
+from rec.config.registry import oneof
+from rec.config.towers import Towers, towers_of
+from rec.data.candidates import Candidates
+from rec.data.edges import Edges
+from rec.data.encoder import Encoder
+from rec.data.frequency import Frequency
+from rec.data.identity import ItemIdentity
+from rec.data.item_file import ItemFile
+from rec.data.items import ItemTable
+from rec.data.negatives import Sampler
+from rec.data.source import Source
+from rec.data.sources import open_source
+from rec.features.base import Feature
+from rec.features.build import encoding_order, sources
+from rec.protos import pipeline_pb2
+
+
+class Retrieval:
+    """Catalogue, edges and frequencies of a retrieval config, each read when first needed and shared by its loaders.
+
+    Args:
+        config: the whole config, of a model with towers.
+        features: as `build_features` gives them.
+
+    Raises:
+        ConfigError: no negatives at all.
+    """
+
+    def __init__(self, config: pipeline_pb2.EasyRecConfig, features: Sequence[Feature]) -> None:
+        towers = towers_of(config.model_config)
+        assert towers is not None
+        self.config, self.towers = config, towers
+        self.features = list(features)
+        self.settings = config.model_config.retrieval
+        model: Any = oneof(config.model_config, "model")
+        self.in_batch = bool(getattr(model, "in_batch_negative", False))
+        data = config.data_config
+        member = data.WhichOneof("sampler")
+        self.message: Any = getattr(data, member) if member else None
+        if self.message is None and not self.in_batch:
+            raise ConfigError(
+                f"{model.DESCRIPTOR.name} has no negatives",
+                model,
+                hint="set in_batch_negative: true, or a negative_sampler in data_config",
+            )
+
+    @property
+    def item_features(self) -> list[Feature]:
+        """Features of the item tower, and what they read."""
+        return tower_features(self.features, self.towers, self.config, "item")
+
+    @property
+    def identity(self) -> ItemIdentity:
+        """What tells items apart."""
+        column = self.settings.item_id_field or (self.message.item_id_field if self.message is not None else "")
+        names = tuple(f.name for f in self.item_features if not f.stub and not f.is_sequence)
+        if not column and not names:
+            raise ConfigError(
+                "nothing tells items apart: the item tower reads sequences only",
+                self.config.model_config,
+                hint='set retrieval { item_id_field: "item_id" }',
+            )
+        return ItemIdentity(column, names)
+
+    def item_file(self) -> ItemFile:
+        """The item file of the sampler."""
+        message = self.message
+        return ItemFile(
+            message.input_path if "input_path" in message.DESCRIPTOR.fields_by_name else message.item_input_path,
+            id_field=message.item_id_field,
+            attributes=message.attr_fields,
+            attr_delimiter=message.attr_delimiter,
+            field_delimiter=message.field_delimiter,
+        )
+
+    @cached_property
+    def table(self) -> ItemTable:
+        """The encoded catalogue."""
+        return ItemTable(
+            self.item_file(),
+            self.item_features,
+            exponent=self.message.weight_exponent,
+            id_type=self._type(self.message.item_id_field),
+        )
+
+    @cached_property
+    def frequency(self) -> Frequency:
+        """Shares of the items among the training rows."""
+        identity = self.identity
+        encoder = Encoder([] if identity.column else self.item_features)
+        source = self._source(encoder, [identity.column] if identity.column else encoder.columns)
+        return Frequency(source, encoder, identity, seed=self.config.train_config.seed)
+
+    def training(self) -> Candidates:
+        """Candidates of training batches."""
+        return self._candidates(
+            self._sampler(self.message.num_sample) if self.message is not None else None,
+            self.frequency if self.in_batch and self.settings.logq_correction else None,
+        )
+
+    def evaluation(self) -> Candidates:
+        """Candidates of evaluation batches, which are no draws by the frequencies of training."""
+        if self.message is None:
+            return self._candidates(None, None)
+        return self._candidates(self._sampler(self.message.num_eval_sample or self.message.num_sample), None)
+
+    def _candidates(self, sampler: Sampler | None, frequency: Frequency | None) -> Candidates:
+        edges = sampler is not None and (sampler.known is not None or sampler.hard is not None)
+        return Candidates(
+            self.identity,
+            sampler,
+            frequency,
+            user_field=self.message.user_id_field if edges else "",
+            in_batch=self.in_batch,
+            mask_same_item=self.settings.mask_same_item,
+            correct=self.settings.logq_correction,
+        )
+
+    def _sampler(self, count: int) -> Sampler:
+        return Sampler(
+            self.table,
+            count,
+            exclude_batch=self._known is None,
+            known=self._known,
+            hard=self._hard,
+            most_hard=getattr(self.message, "num_hard_sample", 0),
+        )
+
+    @cached_property
+    def _known(self) -> Edges | None:
+        return self._edges("pos_edge_input_path")
+
+    @cached_property
+    def _hard(self) -> Edges | None:
+        return self._edges("hard_neg_edge_input_path")
+
+    def _edges(self, field: str) -> Edges | None:
+        path = getattr(self.message, field, "")
+        if not path:
+            return None
+        return Edges(
+            path,
+            self.table,
+            user_type=self._type(self.message.user_id_field),
+            item_type=self._type(self.message.item_id_field),
+            field_delimiter=self.message.field_delimiter,
+        )
+
+    def _type(self, column: str) -> pa.DataType:
+        """Type of a column of the training data."""
+        kind = self._source(Encoder([]), [column]).schema.field(column).type
+        return kind.value_type if pa.types.is_dictionary(kind) else kind
+
+    def _source(self, encoder: Encoder, columns: list[str]) -> Source:
+        return open_source(self.config.train_input_path, self.config.data_config, encoder, columns=columns)
+
+
+def tower_features(
+    features: Sequence[Feature], towers: Towers, config: pipeline_pb2.EasyRecConfig, side: str
+) -> list[Feature]:
+    """Features of one tower in the order of encoding, with what they read."""
+    by_name = {f.name: f for f in features}
+    wanted = [name for name in towers.features(config.model_config, side) if name in by_name]
+    for name in wanted:  # grows
+        wanted += [source for source in sources(by_name[name]) if source not in wanted]
+    return [f for f in encoding_order(list(features)) if f.name in wanted]

@@ -1,0 +1,232 @@
+"""Item and edge files: Parquet, CSV, or the tab-separated text with a header of `name:type` words."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from rec.config.errors import DataError
+from rec.config.names import listed
+from rec.data import csv_source, parquet_source
+from rec.data.csv_source import CsvSource
+from rec.data.files import find_files
+from rec.data.parquet_source import ParquetSource
+from rec.data.source import Piece, Source
+
+# Words of graph-learn's headers ("id:int64") as Arrow types.
+_TYPES = {"int32": pa.int64(), "int64": pa.int64(), "float": pa.float64(), "double": pa.float64(), "string": pa.string()}
+_PACKED = "attrs"
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Rows of a file as they lie there, columns under their names without types.
+
+    Attributes:
+        batch: the rows.
+        file: path.
+        first: number in the file of the first of them.
+    """
+
+    batch: pa.RecordBatch
+    file: str
+    first: int
+
+    def error(self, row: int, text: str, column: str | None = None) -> DataError:
+        """The error of a row, counted within the batch."""
+        return DataError(text, file=self.file, row=self.first + row, column=column)
+
+
+class TableFile:
+    """A small table in files, read from its first row to the last.
+
+    Args:
+        path: see `rec.data.files.find_files`.
+        delimiter: of text files; "" is a comma for .csv and a tab for anything else.
+
+    Attributes:
+        names: columns, without the types of a `name:type` header.
+        count: number of rows.
+
+    Raises:
+        DataError: nothing is there, or it cannot be read; `rows` names the row.
+    """
+
+    def __init__(self, path: str, *, delimiter: str = "") -> None:
+        self.path = path
+        self._source = _open(path, delimiter)
+        self.names = [name.partition(":")[0] for name in self._source.schema.names]
+        self.count = self._source.rows
+
+    def rows(self) -> Iterator[Rows]:
+        """All rows in pieces."""
+        source = self._source
+        for chain in source.chains:
+            first = chain.first
+            for piece in source.pieces(chain):
+                _refuse(piece, source.files[chain.file], first)
+                batch = piece.batch.rename_columns(self.names)
+                yield Rows(batch, source.files[chain.file], first)
+                first += piece.rows
+
+
+def _refuse(piece: Piece, file: str, first: int) -> None:
+    if piece.bad:
+        bad = piece.bad[0]
+        raise DataError(bad.reason, file=file, row=first + bad.offset, column=bad.column)
+
+
+def _open(path: str, delimiter: str) -> Source:
+    if _is_parquet(path):
+        return ParquetSource(path, None)
+    separator = delimiter or ("," if path.lower().split(",")[0].endswith((".csv", ".csv.gz")) else "\t")
+    first = CsvSource(path, None, delimiter=separator)
+    if not first.files or not first.schema.names:
+        raise DataError("is empty: not even a header", file=path)
+    types = {}
+    for name in first.schema.names:
+        plain, _, kind = name.partition(":")
+        # Text unless said otherwise: types guessed from the first lines could be wrong later.
+        types[name] = _TYPES.get(kind, pa.float64() if plain == "weight" else pa.string())
+    return CsvSource(path, None, types=types, delimiter=separator)
+
+
+def _is_parquet(path: str) -> bool:
+    if os.path.isdir(path):
+        names = os.listdir(path)
+        return any(name.lower().endswith(parquet_source.SUFFIXES) for name in names)
+    files = find_files(path, (*parquet_source.SUFFIXES, *csv_source.SUFFIXES))
+    return all(name.lower().endswith(parquet_source.SUFFIXES) for name in files)
+
+
+@dataclass(frozen=True)
+class Items:
+    """Some items of an item file.
+
+    Attributes:
+        ids: their ids, none null.
+        weights: float64, finite and >= 0.
+        rows: their attributes.
+        place: where they stand.
+    """
+
+    ids: pa.Array
+    weights: np.ndarray
+    rows: pa.RecordBatch
+    place: Rows
+
+
+class ItemFile:
+    """Ids, weights and attributes of items.
+
+    Two layouts: columns `id`, `weight` and `attrs`, the attributes joined by a delimiter in the order of
+    `attr_fields`; or a column for each attribute, an id in `item_id_field` (or `id`), and `weight` if there is one.
+
+    Args:
+        path: see `TableFile`.
+        id_field: the data's column of item ids.
+        attributes: `attr_fields`.
+        attr_delimiter: between the attributes in `attrs`.
+        field_delimiter: between columns of text files.
+    """
+
+    def __init__(
+        self,
+        path: str,
+        *,
+        id_field: str,
+        attributes: Sequence[str],
+        attr_delimiter: str = ":",
+        field_delimiter: str = "",
+    ) -> None:
+        self._file = TableFile(path, delimiter=field_delimiter)
+        self._attributes = list(attributes)
+        self._delimiter = attr_delimiter
+        names = self._file.names
+        self._packed = bool(self._attributes) and _PACKED in names and not set(self._attributes) <= set(names)
+        self._id = "id" if "id" in names and (self._packed or id_field not in names) else id_field
+        needed = [self._id, *([_PACKED] if self._packed else self._attributes)]
+        missing = [name for name in needed if name not in names]
+        if missing:
+            raise DataError(
+                f"no such column; an item file has {listed(['id', 'weight', 'attrs'])}, or a column for each of "
+                f"attr_fields; this one has {listed(names)}",
+                file=path,
+                column=missing[0],
+            )
+
+    @property
+    def count(self) -> int:
+        """Number of items."""
+        return self._file.count
+
+    def items(self, id_type: pa.DataType | None = None) -> Iterator[Items]:
+        """All items in pieces.
+
+        Args:
+            id_type: type of the ids in the data; ids become that.
+
+        Raises:
+            DataError: a null or unreadable id, a weight that is no finite number from 0 up, another number of
+                attributes than `attr_fields`; with file and row.
+        """
+        for place in self._file.rows():
+            batch = place.batch
+            ids = _ids(batch.column(self._id), id_type, place, self._id)
+            weights = np.ones(batch.num_rows)
+            if "weight" in self._file.names:
+                weights = _weights(batch.column("weight"), place)
+            if self._packed:
+                rows = self._split(batch.column(_PACKED), place)
+            else:
+                rows = batch.select(self._attributes)
+            yield Items(ids, weights, rows, place)
+
+    def _split(self, packed: pa.Array, place: Rows) -> pa.RecordBatch:
+        width = len(self._attributes)
+        parts = pc.split_pattern(packed.cast(pa.large_string()), self._delimiter)
+        lengths = pc.list_value_length(parts).fill_null(0).to_numpy(zero_copy_only=False)
+        wrong = lengths != width
+        if wrong.any():
+            row = int(wrong.argmax())
+            raise place.error(
+                row,
+                f"has {int(lengths[row])} attributes between {self._delimiter!r}, attr_fields names {width}: "
+                f"{listed(self._attributes)}",
+                _PACKED,
+            )
+        flat = pc.list_flatten(parts)
+        columns = [flat.take(pa.array(np.arange(i, len(flat), width))) for i in range(width)]
+        return pa.RecordBatch.from_arrays(columns, names=self._attributes)
+
+
+def _ids(column: pa.Array, kind: pa.DataType | None, place: Rows, name: str) -> pa.Array:
+    if column.null_count:
+        row = int(column.is_null().to_numpy(zero_copy_only=False).argmax())
+        raise place.error(row, "an item without an id", name)
+    if kind is None or column.type.equals(kind):
+        return column
+    try:
+        return column.cast(kind)
+    except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
+        for row in range(len(column)):
+            try:
+                column.slice(row, 1).cast(kind)
+            except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
+                shown = column[row].as_py()
+                raise place.error(row, f"id {shown!r} is no {kind}, as the ids of the data are", name) from None
+        raise
+
+
+def _weights(column: pa.Array, place: Rows) -> np.ndarray:
+    values = column.cast(pa.float64()).to_numpy(zero_copy_only=False)
+    wrong = ~np.isfinite(values) | (values < 0)
+    if wrong.any():
+        row = int(wrong.argmax())
+        raise place.error(row, f"weight {column[row].as_py()!r} is no finite number from 0 up", "weight")
+    return values

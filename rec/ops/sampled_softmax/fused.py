@@ -1,0 +1,79 @@
+"""The same with its gradients, in blocks of rows that stay in the cache; derivation in README.md."""
+
+from __future__ import annotations
+
+# B rows, C shared negatives, K - 1 negatives of a row's own, D width
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.autograd import Function
+from torch.autograd.function import once_differentiable
+
+# Logits of a block: what a core's second-level cache holds (1 MiB of float32).
+_BLOCK = 1 << 18
+
+
+class SampledSoftmaxSum(Function):
+    """See reference.sampled_softmax_sum. Backward is linear in one scalar, so forward has all gradients at hand."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        own_BK: Tensor,
+        user_BD: Tensor,
+        shared_CD: Tensor,
+        offset_C: Tensor | None,
+        row_P: Tensor,
+        column_P: Tensor,
+        weight_B: Tensor,
+    ) -> Tensor:
+        """The loss, and the gradients of own, user and shared where they are wanted."""
+        rows, shared = user_BD.shape[0], shared_CD.shape[0]
+        wanted = any(ctx.needs_input_grad[:3])
+        total = own_BK.new_zeros(())
+        grad_own = torch.zeros_like(own_BK) if wanted else None
+        grad_user = torch.empty_like(user_BD) if wanted else None
+        grad_shared = torch.zeros_like(shared_CD) if wanted else None
+        step = max(1, _BLOCK // max(shared, 1))
+        # Masked pairs by row, so that each block finds its own.
+        order = torch.argsort(row_P)
+        row_P, column_P = row_P[order], column_P[order]
+        starts = range(0, rows, step)
+        cuts = torch.searchsorted(row_P, torch.tensor([*starts, rows], device=row_P.device)).tolist()
+        for block, start in enumerate(starts):
+            at = slice(start, min(start + step, rows))
+            own, user, weight = own_BK[at], user_BD[at], weight_B[at]
+            logits = user @ shared_CD.t()
+            if offset_C is not None:
+                logits.sub_(offset_C)
+            pairs = slice(cuts[block], cuts[block + 1])
+            logits[row_P[pairs] - start, column_P[pairs]] = float("-inf")
+            # The positive is finite, so the largest logit is.
+            top = own.amax(dim=1, keepdim=True)
+            if shared:
+                top = torch.maximum(top, logits.amax(dim=1, keepdim=True))
+            shares = logits.sub_(top).exp_()
+            own_shares = (own - top).exp()
+            norm = shares.sum(dim=1) + own_shares.sum(dim=1)
+            total += (weight * (norm.log() + top[:, 0] - own[:, 0])).sum()
+            if grad_own is None or grad_user is None or grad_shared is None:
+                continue
+            scale = (weight / norm)[:, None]
+            grad_own[at] = own_shares * scale
+            grad_own[at, 0] -= weight
+            # shares stay as they are: the rows of the small factors are scaled instead.
+            torch.mm(shares, shared_CD, out=grad_user[at]).mul_(scale)
+            grad_shared.addmm_(shares.t(), user * scale)
+        if wanted:
+            ctx.save_for_backward(grad_own, grad_user, grad_shared)
+        return total
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        """The gradients times that of the sum."""
+        grads = [
+            g * grad if need else None for g, need in zip(ctx.saved_tensors, ctx.needs_input_grad[:3], strict=True)
+        ]
+        return (*grads, None, None, None, None)

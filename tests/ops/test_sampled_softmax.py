@@ -1,0 +1,88 @@
+"""Sampled softmax: numbers by hand, then the fused form against the written one, outputs and gradients."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from torch import Tensor
+
+from rec.ops.sampled_softmax import fused, sampled_softmax_sum
+from rec.ops.sampled_softmax.reference import sampled_softmax_sum as reference
+
+NONE = torch.zeros(0, dtype=torch.int64)
+
+
+def test_by_hand():
+    # one row: positive 0, negatives log 2 and 0: -log(1 / (1 + 2 + 1)) = log 4; weight 3
+    user, shared = torch.tensor([[1.0]]), torch.tensor([[math.log(2)], [0.0]])
+    got = sampled_softmax_sum(torch.zeros(1, 1), user, shared, None, NONE, NONE, torch.tensor([3.0]))
+    assert got.item() == pytest.approx(3 * math.log(4), rel=1e-6)
+
+
+def test_offsets_and_masks_by_hand():
+    # offset log 2 makes the first negative's share 1; the second is masked: -log(1 / 2)
+    user, shared = torch.tensor([[1.0]]), torch.tensor([[math.log(2)], [0.0]])
+    offset = torch.tensor([math.log(2), 0.0])
+    pair = torch.tensor([0]), torch.tensor([1])
+    got = sampled_softmax_sum(torch.zeros(1, 1), user, shared, offset, *pair, torch.ones(1))
+    assert got.item() == pytest.approx(math.log(2), rel=1e-6)
+
+
+def inputs(rows: int, shared: int, own: int, *, offset: bool, pairs: int) -> list[Tensor | None]:
+    draw = torch.Generator().manual_seed(rows * 31 + shared)
+    own_BK = torch.randn(rows, own, generator=draw)
+    if own > 1:
+        own_BK[::2, -1] = float("-inf")
+    return [
+        own_BK.requires_grad_(),
+        (3 * torch.randn(rows, 8, generator=draw)).requires_grad_(),
+        torch.randn(shared, 8, generator=draw).requires_grad_(),
+        torch.randn(shared, generator=draw) if offset else None,
+        torch.randint(0, max(rows, 1), (pairs,), generator=draw),
+        torch.randint(0, max(shared, 1), (pairs,), generator=draw),
+        torch.rand(rows, generator=draw),
+    ]
+
+
+@pytest.mark.parametrize("shape", [(1, 1, 1), (7, 5, 3), (33, 40, 1), (64, 0, 2), (0, 4, 1)])
+@pytest.mark.parametrize("offset", [False, True])
+@pytest.mark.parametrize("block", [1 << 18, 90])
+def test_fused_equals_reference_with_every_gradient(
+    shape: tuple[int, int, int], offset: bool, block: int, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(fused, "_BLOCK", block)
+    rows, shared, _ = shape
+    given = inputs(*shape, offset=offset, pairs=4 * rows if rows and shared else 0)
+    want, got = reference(*given), sampled_softmax_sum(*given)
+    # fp32 sums of a few hundred terms, in another order
+    torch.testing.assert_close(got, want, rtol=1e-5, atol=1e-5)
+    leaves = given[:3]
+    expected = torch.autograd.grad(2 * want, leaves, allow_unused=True, materialize_grads=True)
+    for ours, theirs in zip(torch.autograd.grad(2 * got, leaves), expected, strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-5)
+
+
+def test_a_row_without_any_negative_costs_nothing_and_has_a_zero_gradient():
+    given = inputs(3, 2, 1, offset=True, pairs=0)
+    given[4], given[5] = torch.arange(3).repeat_interleave(2), torch.arange(2).repeat(3)
+    total = sampled_softmax_sum(*given)
+    total.backward()
+    assert total.item() == pytest.approx(0, abs=1e-6)
+    assert all(torch.equal(x.grad, torch.zeros_like(x)) for x in given[:3])
+
+
+def test_large_logits_stay_finite():
+    user = torch.full((2, 1), 1e4, requires_grad=True)
+    total = sampled_softmax_sum(torch.zeros(2, 1), user, torch.tensor([[1.0], [-1.0]]), None, NONE, NONE, torch.ones(2))
+    total.backward()
+    assert total.item() == pytest.approx(2e4)
+    assert torch.isfinite(user.grad).all()
+
+
+def test_weights_scale_rows():
+    given = inputs(6, 5, 1, offset=False, pairs=3)
+    whole = sampled_softmax_sum(*given)
+    given[-1] = given[-1] * 10
+    torch.testing.assert_close(sampled_softmax_sum(*given), whole * 10)
