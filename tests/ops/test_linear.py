@@ -51,3 +51,14 @@ def test_leading_dimensions_and_autocast_work() -> None:
     assert linear(x, w).shape == (2, 3, 4)
     with torch.autocast("cpu", dtype=torch.bfloat16):
         assert linear(x[0], w).dtype == torch.bfloat16
+
+
+def test_an_activation_may_change_a_wide_output_in_place() -> None:
+    generator = torch.Generator().manual_seed(0)
+    draw = lambda *shape: torch.randn(*shape, generator=generator)  # noqa: E731
+    first = [draw(5, 33).requires_grad_(), draw(70, 33).requires_grad_(), draw(70).requires_grad_()]
+    second = [t.detach().clone().requires_grad_() for t in first]
+    torch.relu_(linear(*first)).sum().backward()
+    torch.relu(F.linear(*second)).sum().backward()
+    for ours, theirs in zip(first, second, strict=True):
+        torch.testing.assert_close(ours.grad, theirs.grad, rtol=1e-5, atol=1e-5)

@@ -22,7 +22,7 @@ class AlignedLinear(Function):
 
     @staticmethod
     def forward(ctx: Any, x_BI: Tensor, w_OI: Tensor, b_O: Tensor | None) -> Tensor:
-        """[B, I] -> [B, O]; of an awkward width O a view of wider rows."""
+        """[B, I] -> [B, O]; of an awkward width O in wider rows."""
         ctx.save_for_backward(x_BI, w_OI)
         ctx.has_bias = b_O is not None
         outputs = w_OI.shape[0]
@@ -30,7 +30,9 @@ class AlignedLinear(Function):
         if outputs < WIDE or padding == 0:
             return F.linear(x_BI, w_OI, b_O)
         wide_b = F.pad(b_O, (0, padding)) if b_O is not None else None
-        return F.linear(x_BI, F.pad(w_OI, (0, 0, 0, padding)), wide_b).narrow(1, 0, outputs)
+        wide = F.linear(x_BI, F.pad(w_OI, (0, 0, 0, padding)), wide_b)
+        # A tensor of its own on the same memory, not a view: an activation may change it in place.
+        return wide.new_empty(0).set_(wide.untyped_storage(), 0, (len(wide), outputs), (outputs + padding, 1))
 
     @staticmethod
     @once_differentiable
