@@ -16,7 +16,8 @@ def merge(base: Sequence[Entry], over: Sequence[Entry], message: MessageType, *,
         over: entries that win.
         message: the type that both fill.
         replace: whether a repeated field of `over` replaces that of `base` (--set) or is appended
-            to it (include). It is the outermost repeated field named that is replaced.
+            to it (include). It is the outermost repeated field named that is replaced. An empty list takes
+            away what is below in either case.
     """
     result = list(base)
     below = {e.name for e in base}
@@ -29,7 +30,7 @@ def merge(base: Sequence[Entry], over: Sequence[Entry], message: MessageType, *,
         first = field.name not in seen
         seen.add(field.name)
         if field.is_repeated:
-            if replace and first:
+            if (replace and first) or entry.value == ListValue((), entry.value.loc):
                 result = [e for e in result if e.name != field.name]
             result.append(entry)
         elif field.message_type is not None and isinstance(entry.value, Block):

@@ -205,7 +205,11 @@ def _losses(message: Any, name: str) -> dict[str, Loss]:
             loss_name = config.WhichOneof("loss")
             loss = LOSSES.build(chosen)
         if loss_name in losses:
-            raise ConfigError(f"the loss {loss_name} is given twice", config)
+            raise ConfigError(
+                f"the loss {loss_name} is given twice",
+                config,
+                hint="remove one; losses: [] before it takes away those of an included file",
+            )
         losses[loss_name] = loss
     return losses
 

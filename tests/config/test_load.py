@@ -133,6 +133,21 @@ class TestInclude:
         assert found.warnings == []
         assert not found.config.include
 
+    def test_an_empty_list_takes_away_what_included_files_gave(self, tmp_path: Path) -> None:
+        recipe = "model_config { losses: [] losses { binary_cross_entropy { label_smoothing: 0.1 } } }"
+        base = TRAIN + FEATURES + MODEL
+        found = load_config(write(tmp_path, base=base, recipe=recipe, main='include: ["base.config", "recipe.config"]'))
+        (loss,) = found.config.model_config.losses
+        assert loss.binary_cross_entropy.label_smoothing == 0.1
+        assert found.warnings == []
+        with pytest.raises(ConfigError, match="model_config has no losses"):
+            load_config(write(tmp_path, base=base, main='include: "base.config" model_config { losses: [] }'))
+
+    def test_the_later_of_two_includes_wins(self, tmp_path: Path) -> None:
+        base, recipe = TRAIN + FEATURES + MODEL, "train_config { num_epochs: 7 }"
+        found = load_config(write(tmp_path, base=base, recipe=recipe, main='include: ["base.config", "recipe.config"]'))
+        assert found.config.train_config.num_epochs == 7
+
     def test_paths_are_relative_to_the_including_file(self, tmp_path: Path) -> None:
         (tmp_path / "parts" / "deep").mkdir(parents=True)
         (tmp_path / "parts" / "deep" / "train.config").write_text(TRAIN)
