@@ -47,12 +47,13 @@ def test_it_is_what_the_report_trained_with(config):
 
 def test_it_trains_and_metrics_are_of_the_labels_as_they_are(config, tmp_path):
     data = write_tiny(tmp_path / "data", train=600, evaluation=300)
-    settings = [*overrides(data), "train_config { num_epochs: 3 }"]
+    faster = "train_config { num_epochs: 3 dense_optimizer { adam_optimizer { lr: 0.05 } } }"
+    settings = [*overrides(data), faster]
     arguments = [part for text in settings for part in ("--set", text)]
     assert main(["--pipeline_config", str(config), "-q", *arguments]) == 0
     entries = [json.loads(line) for line in (data / "model/metrics.jsonl").read_text().splitlines()]
     assert [entry["epoch"] for entry in entries] == [1, 2, 3]
     for entry in entries:
         assert entry["gap"].keys() >= {"auc", "logloss"}
-        # Smoothing moves every label towards 1/2, so the loss is another number; without it they agree to 1e-7.
-        assert abs(entry["metrics"]["loss"] - entry["metrics"]["logloss"]) > 1e-5
+    # Smoothing moves every label towards 1/2, so the loss is another number; without it they agree to 1e-7.
+    assert abs(entries[-1]["metrics"]["loss"] - entries[-1]["metrics"]["logloss"]) > 1e-3
