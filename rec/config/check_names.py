@@ -29,15 +29,26 @@ def metric_names(config: Proto) -> list[str]:
 def _named(configs: Sequence[Proto], oneof: str) -> list[str]:
     names: list[str] = []
     for config in configs:
-        name = config.WhichOneof(oneof)
-        if name is None or name == "prediction_stats":  # watched, but nothing to improve
+        member = config.WhichOneof(oneof)
+        if member is None or member == "prediction_stats":  # watched, but nothing to improve
             continue
-        if name.startswith("custom_"):
-            name = getattr(config, name).class_path.replace(":", ".").rpartition(".")[2]
+        name = reported_name(config, oneof)
         if name in names:  # two grouped_auc with other keys
             name = next(f"{name}_{i}" for i in range(2, len(configs) + 2) if f"{name}_{i}" not in names)
         names.append(name)
     return names
+
+
+def reported_name(config: Proto, oneof: str) -> str:
+    """Name under which a metric or loss is reported: its member's, with k as a number; a custom one's class."""
+    member = config.WhichOneof(oneof)
+    assert member is not None, "checked by the caller"
+    message = getattr(config, member)
+    if member.startswith("custom_"):
+        return message.class_path.replace(":", ".").rpartition(".")[2]
+    if member == "prediction_stats":
+        return message.prediction
+    return f"{member[:-1]}{message.top_k}" if member.endswith("_at_k") else member
 
 
 def check_best_metrics(config: Proto) -> None:
@@ -65,7 +76,7 @@ def _known(msg: Proto, field: str, names: list[str], what: str) -> None:
     name = getattr(msg, field)
     if name in names:
         return
-    metric = next((m for m in members(MetricConfig, "metric") if name == m or name.startswith(f"{m}_")), None)
+    metric = next((m for m in members(MetricConfig, "metric") if _may_be(name, m)), None)
     near = nearest(name, names)
     if metric is not None and not metric.startswith("custom_"):
         hint = f"add metrics {{ {metric} {{}} }}, or use one of {listed(names)}"
@@ -77,3 +88,8 @@ def _known(msg: Proto, field: str, names: list[str], what: str) -> None:
         field,
         hint=hint,
     )
+
+
+def _may_be(name: str, member: str) -> bool:
+    """Whether a name is that of a metric: auc, auc_ctr, recall_at_10."""
+    return name == member or name.startswith(member[:-1] if member.endswith("_at_k") else f"{member}_")

@@ -24,6 +24,7 @@ def metrics_of(
 ) -> dict[str, float | None]:
     """The tasks' metrics of an exported model on rows that have labels."""
     metrics: dict[str, Metric] = {}
+    tasks = [task for task in tasks if task.measures_served]
     for task in tasks:
         # Of predictions that are not served there is nothing to see here.
         metrics |= {name: metric for name, metric in task.metrics().items() if not metric.prediction}

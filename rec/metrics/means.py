@@ -95,7 +95,7 @@ class Accuracy(MeanMetric):
 class RecallAtK(MeanMetric):
     """Share of rows whose label is among the `top_k` classes of highest probability.
 
-    Of a retrieval task: whose positive is among the `top_k` candidates of its batch.
+    Of a retrieval task, which gives ranks, the share of ranks up to `top_k`.
     """
 
     kinds = ("multiclass", "retrieval")
@@ -105,8 +105,40 @@ class RecallAtK(MeanMetric):
         self.top_k = max(1, config.top_k)
 
     def values(self, scores: Tensor, labels: Tensor) -> Tensor:
-        # Of a retrieval task the scores are ranks.
-        return (scores <= self.top_k).double() if scores.dim() == 1 else in_top_k(scores, labels, self.top_k)
+        return (ranks_of(scores, labels) <= self.top_k).double()
+
+
+@METRICS.register(pb.NDCGAtK)
+class NDCGAtK(MeanMetric):
+    """Mean of 1 / log2(1 + rank), 0 for ranks beyond `top_k`: the NDCG of a single relevant class.
+
+    Järvelin & Kekäläinen, "Cumulated gain-based evaluation of IR techniques", TOIS 2002.
+    """
+
+    kinds = ("multiclass", "retrieval")
+
+    def __init__(self, config: pb.NDCGAtK) -> None:
+        super().__init__()
+        self.top_k = max(1, config.top_k)
+
+    def values(self, scores: Tensor, labels: Tensor) -> Tensor:
+        rank = ranks_of(scores, labels)
+        return torch.where(rank <= self.top_k, 1 / torch.log2(1 + rank), 0.0)
+
+
+@METRICS.register(pb.MRR)
+class MRR(MeanMetric):
+    """Mean of 1 / rank; with `top_k`, 0 for ranks beyond it."""
+
+    kinds = ("multiclass", "retrieval")
+
+    def __init__(self, config: pb.MRR) -> None:
+        super().__init__()
+        self.top_k = config.top_k
+
+    def values(self, scores: Tensor, labels: Tensor) -> Tensor:
+        rank = ranks_of(scores, labels)
+        return torch.where(rank <= self.top_k, 1 / rank, 0.0) if self.top_k else 1 / rank
 
 
 @METRICS.register(pb.Calibration)
@@ -162,6 +194,18 @@ def cross_entropy(probs: Tensor, labels: Tensor, eta: float = 1e-12) -> Tensor:
     """-y log p - (1-y) log(1-p), p kept `eta` away from 0 and 1. Wants float64."""
     probs = probs.clamp(eta, 1 - eta)
     return -(labels * probs.log() + (1 - labels) * torch.log1p(-probs))
+
+
+def ranks_of(scores: Tensor, labels: Tensor) -> Tensor:
+    """Rank of the label's class, from 1; classes of equal score rank above it. float64 [B].
+
+    Args:
+        scores: [B, C], or the ranks themselves, [B].
+        labels: [B].
+    """
+    if scores.dim() == 1:
+        return scores.double()
+    return (scores >= scores.gather(1, labels.long()[:, None])).sum(dim=1).double()
 
 
 def in_top_k(scores: Tensor, labels: Tensor, k: int) -> Tensor:

@@ -29,7 +29,7 @@ class PredictionStats(Metric):
     Sums, extremes and counts of cells are all that is kept: 10 KiB for 20 bins.
     """
 
-    kinds = ("binary", "multiclass", "regression")
+    kinds = ("binary", "multiclass", "regression", "retrieval")
     _sums: Tensor
     _cells: Tensor
     _low: float

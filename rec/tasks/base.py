@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from torch import Tensor
 
@@ -49,10 +49,16 @@ class Task(ABC):
     """
 
     name: str
+    # Whether its metrics can be made of the served scores (of an export) in place of the predictions.
+    measures_served: ClassVar[bool] = True
 
     @abstractmethod
     def loss(self, predictions: Predictions, batch: Batch) -> dict[str, LossSum]:
         """Losses by name (`loss_<loss>`), the task's weight included: their means add up to the total."""
+
+    def denominators(self, batch: Batch) -> dict[str, Tensor] | None:
+        """Denominators of the losses, where they can be told without predictions; else None."""
+        return None
 
     @abstractmethod
     def metrics(self) -> dict[str, Metric]:

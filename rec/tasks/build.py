@@ -10,6 +10,7 @@ from typing import Any
 
 from google.protobuf.message import Message
 
+from rec.config.check_names import reported_name
 from rec.config.errors import ConfigError
 from rec.config.imports import import_object
 from rec.config.names import suggest
@@ -23,6 +24,7 @@ from rec.metrics.auc import binned_auc
 from rec.protos import loss_pb2, metric_pb2, pipeline_pb2, simi_pb2
 from rec.protos.custom_pb2 import Custom
 from rec.tasks.base import MetricSpec, Task
+from rec.tasks.build_next_item import build_next_item, next_item_of
 from rec.tasks.ranking import RankingTask, RowWeights
 from rec.tasks.retrieval import RetrievalTask
 from rec.tasks.served import ServedPredictions
@@ -35,7 +37,7 @@ def build_tasks(config: pipeline_pb2.EasyRecConfig) -> list[Task]:
 
     A model with `task_towers` has one task per tower. Any other has one, from `losses`, `metrics`,
     `train_metrics` and `num_class` of model_config, with the first of `label_fields` and (if there is
-    one) the first of `sample_weight_fields`.
+    one) the first of `sample_weight_fields`. One that sets a `NextItem` message learns the next item.
 
     Raises:
         ConfigError: no loss, losses that contradict each other or num_class, a metric that does not
@@ -53,6 +55,11 @@ def _learned_tasks(config: pipeline_pb2.EasyRecConfig) -> list[Task]:
     model = oneof(model_config, "model")
     if towers_of(model_config) is not None:
         return [_retrieval_task(config, model)]
+    next_item = next_item_of(model)
+    if next_item is not None:
+        metrics = _metric_specs(model_config.metrics, _metric_maker, "retrieval", 1)
+        following = _metric_specs(model_config.train_metrics, _train_metric_maker, "retrieval", 1)
+        return [build_next_item(config, next_item, metrics=metrics, train_metrics=following)]
     towers = list(getattr(model, "task_towers", ()))
     if not towers:
         return [_model_task(config)]
@@ -198,12 +205,9 @@ def _losses(message: Any, name: str) -> dict[str, Loss]:
     losses: dict[str, Loss] = {}
     for config in message.losses:
         chosen = oneof(config, "loss")
-        if isinstance(chosen, Custom):
-            loss_name = chosen.class_path.replace(":", ".").rpartition(".")[2]
-            loss = build_custom(chosen, num_class=message.num_class)
-        else:
-            loss_name = config.WhichOneof("loss")
-            loss = LOSSES.build(chosen)
+        loss_name = reported_name(config, "loss")
+        custom = isinstance(chosen, Custom)
+        loss = build_custom(chosen, num_class=message.num_class) if custom else LOSSES.build(chosen)
         if loss_name in losses:
             raise ConfigError(
                 f"the loss {loss_name} is given twice",
@@ -248,10 +252,7 @@ def _metric_specs(
         chosen = oneof(config, "metric")
         make = maker(config, chosen)
         metric = make()  # here, so that a wrong setting is told at the start
-        # A watched prediction reports under its own name: gate_mean.
-        name = metric.prediction or config.WhichOneof("metric")
-        if isinstance(chosen, Custom):
-            name = chosen.class_path.replace(":", ".").rpartition(".")[2]
+        name = reported_name(config, "metric")
         suits = kind in metric.kinds or (num_class == 2 and "binary" in metric.kinds)
         if not suits:
             raise ConfigError(
@@ -272,7 +273,7 @@ def _suitable(kind: str) -> str:
     usual = {
         "binary": "auc, logloss",
         "multiclass": "multiclass_auc, accuracy",
-        "retrieval": "recall_at_k",
+        "retrieval": "recall_at_k, ndcg_at_k, mrr",
     }
     return f"for {kind} there are {usual.get(kind, 'mean_absolute_error, mean_squared_error')}"
 

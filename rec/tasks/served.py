@@ -35,6 +35,9 @@ class ServedPredictions(Task):
             named(predictions, name, self._message, "served_predictions")
         return {}
 
+    def denominators(self, batch: Batch) -> dict[str, Tensor]:
+        return {}
+
     def metrics(self) -> dict[str, Metric]:
         return {}
 

@@ -261,3 +261,22 @@ def test_every_available_metric_is_registered(message: type):
         if field.GetOptions().Extensions[options_pb2.unsupported] or field.name == "custom_metric":
             continue
         assert METRICS.cls_of(getattr(metric_pb2, field.message_type.name)), field.name
+
+
+SCORES = torch.tensor([[0.1, 0.6, 0.2, 0.1], [0.4, 0.3, 0.2, 0.1], [0.25, 0.25, 0.25, 0.25]])
+CLASSES = torch.tensor([2.0, 0.0, 1.0])
+
+
+def test_ndcg_and_reciprocal_rank_by_hand():
+    # ranks 2, 1, and 4 of four alike: log2(3) = 1.58496, log2(5) = 2.32193
+    assert value("ndcg_at_k { top_k: 4 }", SCORES, CLASSES) == pytest.approx((1 / 1.5849625 + 1 + 1 / 2.3219281) / 3)
+    assert value("ndcg_at_k { top_k: 2 }", SCORES, CLASSES) == pytest.approx((1 / 1.5849625 + 1) / 3)
+    assert value("mrr {}", SCORES, CLASSES) == pytest.approx((1 / 2 + 1 + 1 / 4) / 3)
+    assert value("mrr { top_k: 3 }", SCORES, CLASSES) == pytest.approx((1 / 2 + 1) / 3)
+    assert value("recall_at_k { top_k: 3 }", SCORES, CLASSES) == pytest.approx(2 / 3)
+
+
+@pytest.mark.parametrize("text", ["recall_at_k { top_k: 2 }", "ndcg_at_k { top_k: 3 }", "mrr {}"])
+def test_ranks_may_be_given_in_place_of_scores(text: str):
+    ranks = torch.tensor([2, 1, 4])
+    assert value(text, ranks, torch.ones(3)) == pytest.approx(value(text, SCORES, CLASSES))

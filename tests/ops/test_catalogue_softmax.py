@@ -85,6 +85,27 @@ def test_ranks_by_hand() -> None:
     assert rank_in_catalogue(query[1:], table, labels[1:], excluded=torch.tensor([0])).tolist() == [2, 3]
 
 
+def test_items_seen_before_are_no_candidates_but_the_right_one_is() -> None:
+    # Row 0 has seen 0 and 2 (its own), row 2 has seen 0, 2 and 3.
+    query, table = torch.ones(3, 1), torch.tensor([[3.0], [1.0], [2.0], [2.0]])
+    seen = (torch.tensor([0, 0, 2, 2, 2]), torch.tensor([0, 2, 0, 2, 3]))
+    labels = torch.tensor([2, 2, 1])
+    for function in (rank_in_catalogue, reference.rank_in_catalogue):
+        assert function(query, table, labels, seen=seen).tolist() == [2, 3, 1]
+
+
+def test_pairs_seen_before_are_found_in_every_piece() -> None:
+    query, table, labels, _ = inputs()
+    rows = torch.arange(13).repeat_interleave(3)
+    seen = (rows, torch.randint(0, 17, (39,), generator=torch.Generator().manual_seed(1)))
+    excluded = torch.tensor([0, 1])
+    found = [
+        function(query, table, labels, excluded=excluded, seen=seen)
+        for function in (rank_in_catalogue, reference.rank_in_catalogue)
+    ]
+    assert torch.equal(*found)
+
+
 def test_ranks_are_the_reference_s_and_last_where_all_scores_are_alike() -> None:
     query, table, labels, _ = inputs()
     assert torch.equal(rank_in_catalogue(query, table, labels), reference.rank_in_catalogue(query, table, labels))

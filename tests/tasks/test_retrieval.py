@@ -43,8 +43,8 @@ def test_recall_by_hand():
     evaluation = Evaluation([made])
     evaluation.update(PREDICTIONS, batch())
     values = evaluation.compute()
-    assert values["recall_at_k"] == pytest.approx(2 / 3)
-    assert values["recall_at_k_2"] == 1
+    assert values["recall_at_1"] == pytest.approx(2 / 3)
+    assert values["recall_at_2"] == 1
     assert values["loss"] == values["loss_softmax_cross_entropy"] > 0
 
 
@@ -53,7 +53,7 @@ def test_rows_whose_label_is_zero_are_no_positives():
     labels = {"click": torch.tensor([0.0, 1.0, 0.0])}
     evaluation = Evaluation([made])
     evaluation.update(PREDICTIONS, batch(labels=labels))
-    assert evaluation.compute()["recall_at_k"] == 0
+    assert evaluation.compute()["recall_at_1"] == 0
     (loss,) = made.loss(PREDICTIONS, batch(labels=labels)).values()
     # row 1: scores 1, 2, 3 with its own in the middle
     expected = -torch.log_softmax(torch.tensor([1.0, 2.0, 3.0]), 0)[1]
@@ -88,8 +88,8 @@ def test_train_metrics_follow():
     made = task("train_metrics { recall_at_k { top_k: 1 } decay_rate: 0.5 decay_step: 10 }")
     metrics = made.train_metrics()
     made.update(metrics, PREDICTIONS, batch())
-    assert metrics["recall_at_k"].compute() == pytest.approx(2 / 3)
-    assert made.decays() == {"recall_at_k": (0.5, 10)}
+    assert metrics["recall_at_1"].compute() == pytest.approx(2 / 3)
+    assert made.decays() == {"recall_at_1": (0.5, 10)}
 
 
 @pytest.mark.parametrize(

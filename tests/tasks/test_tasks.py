@@ -73,7 +73,7 @@ def test_several_classes():
     evaluation = Evaluation([task])
     evaluation.update({"logits": logits}, batch_of(y=torch.tensor([0.0, 1.0, 2.0])))
     values = evaluation.compute()
-    assert (values["accuracy"], values["multiclass_auc"], values["recall_at_k"]) == (1, 1, 1)
+    assert (values["accuracy"], values["multiclass_auc"], values["recall_at_2"]) == (1, 1, 1)
     assert task.outputs({"logits": logits})["probs"].shape == (3, 3)
 
 

@@ -79,6 +79,9 @@ def test_accumulation_is_exact_for_losses_with_denominators_of_their_own():
     class Two:
         """Two losses, one over rows with label 1 only."""
 
+        def denominators(self, batch):
+            return None
+
         def loss(self, predictions, batch):
             logits, y = predictions["logits"], batch.labels["label"]
             return {
@@ -92,8 +95,32 @@ def test_accumulation_is_exact_for_losses_with_denominators_of_their_own():
     assert_close(weights(cut), weights(whole), atol=1e-6)
 
 
+def test_denominators_that_are_told_need_no_stand_in():
+    class Told:
+        """Its predictions have rows of their own, so those of one micro-batch cannot stand for those of another."""
+
+        def __init__(self):
+            self.seen = []
+
+        def loss(self, predictions, batch):
+            self.seen.append(len(predictions["logits"]))
+            return {"told": LossSum((predictions["logits"] ** 2).sum(), batch.labels["label"].sum())}
+
+        def denominators(self, batch):
+            return {"told": batch.labels["label"].sum()}
+
+    (whole, a), (cut, b) = make(task_list=[Told()]), make(task_list=[Told()])
+    first, second = a(parts([ROWS]), step=1), b(parts([40, 24]), step=1)
+    assert (a.tasks[0].seen, b.tasks[0].seen) == ([ROWS], [40, 24])  # once for each micro-batch
+    torch.testing.assert_close(first.loss, second.loss, rtol=1e-6, atol=0)
+    assert_close(weights(cut), weights(whole), atol=1e-6)
+
+
 def test_a_denominator_that_depends_on_predictions_is_refused_under_accumulation():
     class Odd:
+        def denominators(self, batch):
+            return None
+
         def loss(self, predictions, batch):
             logits = predictions["logits"]
             return {"odd": LossSum((logits**2).sum(), logits.detach().abs().sum())}

@@ -28,15 +28,26 @@ def catalogue_cross_entropy(
 
 
 def rank_in_catalogue(
-    query_BD: Tensor, items_VD: Tensor, labels_B: Tensor, *, excluded: Tensor | None = None
+    query_BD: Tensor,
+    items_VD: Tensor,
+    labels_B: Tensor,
+    *,
+    excluded: Tensor | None = None,
+    seen: tuple[Tensor, Tensor] | None = None,
 ) -> Tensor:
     """As the reference."""
     ranks = [torch.empty(0, dtype=torch.int64, device=labels_B.device)]
     for piece in _pieces(query_BD.shape[0], items_VD.shape[0]):
-        scores_RV = query_BD[piece] @ items_VD.t()
+        scores_RV, label_R1 = query_BD[piece] @ items_VD.t(), labels_B[piece].unsqueeze(1)
+        own_R1 = scores_RV.gather(1, label_R1)
         if excluded is not None:
             scores_RV.index_fill_(1, excluded, -torch.inf)
-        ranks.append((scores_RV >= scores_RV.gather(1, labels_B[piece].unsqueeze(1))).sum(dim=1))
+        if seen is not None:
+            rows_M, items_M = seen
+            first, last = torch.searchsorted(rows_M, rows_M.new_tensor([piece.start, piece.stop])).tolist()
+            scores_RV[rows_M[first:last] - piece.start, items_M[first:last]] = -torch.inf
+            scores_RV.scatter_(1, label_R1, own_R1)
+        ranks.append((scores_RV >= own_R1).sum(dim=1))
     return torch.cat(ranks)
 
 

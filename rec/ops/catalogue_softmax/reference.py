@@ -44,7 +44,12 @@ def catalogue_cross_entropy(
 
 
 def rank_in_catalogue(
-    query_BD: Tensor, items_VD: Tensor, labels_B: Tensor, *, excluded: Tensor | None = None
+    query_BD: Tensor,
+    items_VD: Tensor,
+    labels_B: Tensor,
+    *,
+    excluded: Tensor | None = None,
+    seen: tuple[Tensor, Tensor] | None = None,
 ) -> Tensor:
     """Place of the right item when all candidates are sorted by score, from 1.
 
@@ -55,12 +60,15 @@ def rank_in_catalogue(
         items_VD: [V, D].
         labels_B: the right item, int64 [B]; a candidate.
         excluded: items that are no candidates, int64 [E].
+        seen: pairs that are none: rows, ascending, and items, int64 [M] each. The right item stays one.
 
     Returns:
         int64 [B]
     """
     scores_BV = query_BD @ items_VD.t()
+    own_B1 = scores_BV.gather(1, labels_B.unsqueeze(1))
     if excluded is not None:
         scores_BV = scores_BV.index_fill(1, excluded, -torch.inf)
-    own_B1 = scores_BV.gather(1, labels_B.unsqueeze(1))
-    return (scores_BV >= own_B1).sum(dim=1)
+    if seen is not None:
+        scores_BV = scores_BV.index_put(seen, scores_BV.new_tensor(-torch.inf))
+    return (scores_BV.scatter(1, labels_B.unsqueeze(1), own_B1) >= own_B1).sum(dim=1)
