@@ -79,7 +79,7 @@ def test_time_splits_keep_a_moment_together():
     assert [len(rows) for rows in time_splits(np.zeros(0)).values()] == [0, 0, 0]
 
 
-def many_ratings(folder, rows=3000):
+def many_ratings(folder, rows=800):
     draw = np.random.default_rng(0)
     users, movies = draw.integers(1, 41, rows), draw.integers(1, 101, rows)
     (folder / "users.dat").write_text("".join(f"{user}::F::1::10::0\n" for user in range(1, 41)))

@@ -1,5 +1,3 @@
-from itertools import chain
-
 import numpy as np
 import pytest
 
@@ -46,10 +44,10 @@ def test_the_join_equals_a_loop_over_rows():
     assert joined(user, time, row_user, row_time, 7) == expected
 
 
-def test_slices_are_the_whole():
-    windows = Windows(np.array([0, 2, 2, 4, 1]), np.array([2, 5, 2, 5, 3]))
-    parts = [part.places().tolist() for _, part in windows.slices(2)]
-    assert [*chain.from_iterable(parts)] == windows.places().tolist() == [0, 1, 2, 3, 4, 4, 1, 2]
+def test_rows_are_taken_with_their_steps():
+    windows = Windows(np.array([0, 2, 2, 4, 1]), np.array([2, 5, 2, 5, 3])).take(np.array([1, 3, 2, 0]))
+    assert windows.places().tolist() == [2, 3, 4, 4, 0, 1]
+    assert windows.offsets().tolist() == [0, 3, 4, 4, 6]
 
 
 def test_keys_that_do_not_fit_are_refused():

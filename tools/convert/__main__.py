@@ -8,10 +8,11 @@ import sys
 from collections.abc import Sequence
 
 from rec.config.errors import DataError
-from tools.convert import avazu, criteo, frappe, movielens, movielens_history
+from tools.convert import avazu, criteo, frappe, movielens, movielens_history, taobao_ad
 from tools.fetch import ML_1M, ML_100K, download
 
 DOWNLOADED = {"movielens": movielens, "movielens_history": movielens_history}
+GIVEN = {"frappe": frappe, "criteo": criteo, "avazu": avazu, "taobao_ad": taobao_ad}
 
 
 def parser() -> argparse.ArgumentParser:
@@ -24,19 +25,27 @@ def parser() -> argparse.ArgumentParser:
         ("frappe", "Frappe_x1: a folder with train, valid and test .csv(.gz)"),
         ("criteo", "Criteo: train.txt, or a folder with train, valid and test .csv"),
         ("avazu", "Avazu: train or train.gz, or a folder with train, valid and test .csv"),
+        ("taobao_ad", f"Taobao Ad Display/Click: a folder with {', '.join(taobao_ad.FILES)}"),
     ):
         one = datasets.add_parser(name, help=text, description=text)
         one.add_argument("--input", required=name not in DOWNLOADED, help="file or folder of the data as published")
         one.add_argument("--output", default=f"data/{name}", help="folder of the parquet files (%(default)s)")
         if name != "frappe":
             one.add_argument("--seed", type=int, default=2024 if name in DOWNLOADED else 2018, help="of the split")
-        if name in ("criteo", "avazu"):
-            least = 10 if name == "criteo" else 2
+        if name in ("criteo", "avazu", "taobao_ad"):
+            least = 2 if name == "avazu" else 10
             one.add_argument("--min_count", type=int, default=least, help="rarer values become id 0 (%(default)s)")
         if name in DOWNLOADED:
             one.add_argument("--small", action="store_true", help="MovieLens-100K instead when downloading")
-        if name == "movielens_history":
+        if name in ("movielens_history", "taobao_ad"):
             one.add_argument("--length", type=int, default=50, help="longest history (%(default)s)")
+        if name == "taobao_ad":
+            one.add_argument("--tags", nargs="+", choices=taobao_ad.TAGS, default=taobao_ad.TAGS, help="of the history")
+            one.add_argument("--buckets", type=int, default=64, help="parts; more need less memory (%(default)s)")
+            one.add_argument(
+                "--max_wrong", type=float, default=0.01, help="largest share of wrong rows of a file (%(default)s)"
+            )
+        if name == "movielens_history":
             one.add_argument(
                 "--history", choices=("clicks", "all"), default="clicks", help="ratings of 4-5, or all (%(default)s)"
             )
@@ -52,7 +61,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             package = ML_100K if given.pop("small") else ML_1M
             info = DOWNLOADED[dataset].convert(path or download(package), output, **given)
         else:
-            info = {"frappe": frappe, "criteo": criteo, "avazu": avazu}[dataset].convert(path, output, **given)
+            info = GIVEN[dataset].convert(path, output, **given)
     except DataError as error:
         print(f"error: {error}", file=sys.stderr)
         return 3

@@ -6,7 +6,6 @@ tell which came first, and the row itself may be among them.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -25,11 +24,9 @@ class Windows:
         """Steps of each history, [rows]."""
         return self.end - self.first
 
-    def slices(self, rows: int) -> Iterator[tuple[slice, Windows]]:
-        """Parts of at most `rows` rows, so that lists need not all be in memory at once."""
-        for start in range(0, len(self.end), rows):
-            part = slice(start, start + rows)
-            yield part, Windows(self.first[part], self.end[part])
+    def take(self, rows: np.ndarray) -> Windows:
+        """Those of some rows, so that the lists of all need not be in memory at once."""
+        return Windows(self.first[rows], self.end[rows])
 
     def offsets(self) -> np.ndarray:
         """Where each history begins in the flat list of all steps, and where the last ends: int32 [rows + 1]."""

@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from tools.convert.history import Windows, length_summary, lists, sort_behaviours, windows_before
+from tools.convert.history import length_summary, lists, sort_behaviours, windows_before
 from tools.convert.movielens import Movies, click_table, read
 from tools.convert.output import SPLITS, Output, time_splits
 
@@ -79,7 +79,7 @@ class Rows:
 
     def take(self, rows: np.ndarray) -> pa.Table:
         """Some rows with their histories."""
-        windows = Windows(self.windows.first[rows], self.windows.end[rows])
+        windows = self.windows.take(rows)
         places, offsets = windows.places(), windows.offsets()
         seen = self.seen[places]
         ago = np.repeat(self.time[rows], windows.lengths) - self.seen_time[places]
