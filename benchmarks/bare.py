@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from benchmarks.shapes import BATCH, FIELDS, VOCABULARIES, WIDTH, YARDSTICKS, Yardstick
-from tools.generate import zipf_ids
+from tools.generate.draws import zipf_ids
 
 STEPS = 30
 

@@ -52,7 +52,7 @@ def large_data(target: Path, rows: int) -> None:
         return
     print(f"generating {target}", flush=True)
     sizes = ["--train", str(rows), "--valid", "20000", "--test", "1000", "--dense", "13", "--pairs", "2"]
-    ours.module("tools.generate", "--output", str(target), *sizes, "--vocabularies", *map(str, LARGE))
+    ours.module("tools.generate", "clicks", "--output", str(target), *sizes, "--vocabularies", *map(str, LARGE))
 
 
 def yardsticks(bench: Path, data: Path, repeats: int) -> dict[str, dict[str, Any]]:

@@ -14,10 +14,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from rec.config.errors import DataError
-from tools import generate, runs
+from tools import runs
 from tools.convert import movielens
 from tools.experiments import spec as experiments
 from tools.fetch import ML_1M, ML_100K, download
+from tools.generate import clicks
 from tools.tables import Cell, plain
 
 
@@ -79,8 +80,8 @@ def online(source: str | None, small: bool) -> Story:
 def offline() -> Story:
     """Generated data."""
     target = Path("data/planted")
-    say(f"python -m tools.generate --output {target}")
-    info = generate.generate(generate.Plan(), str(target))
+    say(f"python -m tools.generate clicks --output {target}")
+    info = clicks.generate(clicks.Plan(), str(target))
     bayes = info["bayes"]["test"]
     reference: list[list[Cell]] = [["best possible (the planted truth)", bayes["auc"], bayes["logloss"], None]]
     title = f"planted data: {info['rows']['train']:,} train, {info['rows']['test']:,} test rows"

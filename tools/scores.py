@@ -23,3 +23,8 @@ def logloss(labels: np.ndarray, probs: np.ndarray) -> float:
     labels = np.asarray(labels, np.float64)
     probs = np.clip(np.asarray(probs, np.float64), 1e-12, 1 - 1e-12)
     return float(-(labels * np.log(probs) + (1 - labels) * np.log1p(-probs)).mean())
+
+
+def scores(labels: np.ndarray, probs: np.ndarray) -> dict[str, float]:
+    """AUC and logloss of probabilities."""
+    return {"auc": auc(labels, probs), "logloss": logloss(labels, probs)}

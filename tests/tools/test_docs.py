@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from rec.config.load import load_config, load_text
-from tools.convert.__main__ import parser
+from tools.convert.__main__ import parser as convert_parser
+from tools.generate.__main__ import parser as generate_parser
 
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md"]
@@ -39,11 +40,12 @@ def test_make_targets_and_configs_that_are_named_exist(page):
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
-def test_converters_take_the_arguments_that_are_shown(page):
+def test_converters_and_generators_take_the_arguments_that_are_shown(page):
     # A line that goes on ends with a backslash.
     text = page.read_text().replace("\\\n", " ")
-    for command in re.findall(r"^(?:\$ )?python -m tools\.convert (.*)$", text, re.MULTILINE):
-        parser().parse_args(shlex.split(command, comments=True))
+    for tool, parser in (("convert", convert_parser), ("generate", generate_parser)):
+        for command in re.findall(rf"^(?:\$ )?python -m tools\.{tool} (.*)$", text, re.MULTILINE):
+            parser().parse_args(shlex.split(command, comments=True))
 
 
 def test_configs_of_the_datasets_page_load_without_a_warning(tmp_path):

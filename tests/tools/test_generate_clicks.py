@@ -4,7 +4,9 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from tools.generate import Plan, Truth, generate, main, zipf_ids
+from tools.generate.__main__ import main
+from tools.generate.clicks import Plan, Truth, generate
+from tools.generate.draws import zipf_ids
 from tools.scores import auc, logloss
 
 SMALL = Plan(train=3000, valid=500, test=500, vocabularies=(50, 20, 10), pairs=2, history=5, items=30)
@@ -79,10 +81,17 @@ def test_history_moves_the_label_only_through_the_target():
 
 def test_command_writes_and_prints(tmp_path, capsys):
     sizes = ["--train", "100", "--valid", "50", "--test", "50", "--vocabularies", "5", "3", "--pairs", "1"]
-    assert main(["--output", str(tmp_path / "o"), *sizes]) == 0
-    assert json.loads(capsys.readouterr().out)["rows"] == {"train": 100, "valid": 50, "test": 50}
+    assert main(["clicks", "--output", str(tmp_path / "o"), *sizes]) == 0
+    told = capsys.readouterr().out
+    assert json.loads(told[: told.rindex("}") + 1])["rows"] == {"train": 100, "valid": 50, "test": 50}
 
 
 def test_more_pairs_than_neighbours_is_an_error():
     with pytest.raises(ValueError, match="4 pairs of neighbours need 5 id columns"):
         Plan(vocabularies=(5, 3))
+
+
+def test_sizes_that_do_not_go_together_exit_with_2(capsys):
+    with pytest.raises(SystemExit, match="2"):
+        main(["clicks", "--vocabularies", "5", "3"])
+    assert "4 pairs of neighbours need 5 id columns" in capsys.readouterr().err
