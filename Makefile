@@ -49,7 +49,13 @@ $(VENV)/.protos: $(PROTOS) setup.py | $(VENV)/.installed
 	$(BIN)/python setup.py -q protos
 	@touch $@
 
-install: $(VENV)/.installed $(VENV)/.protos  ## a virtual environment in .venv with everything
+# The same for the kernels in C. Without a compiler it tells so and goes on.
+NATIVE := $(wildcard rec/ops/native/*.[ch] rec/ops/*/*.h)
+$(VENV)/.native: $(NATIVE) setup.py | $(VENV)/.installed
+	$(BIN)/python setup.py -q build_ext --inplace
+	@touch $@
+
+install: $(VENV)/.installed $(VENV)/.protos $(VENV)/.native  ## a virtual environment in .venv with everything
 
 quickstart: install  ## train, evaluate, export and predict on MovieLens-1M
 	$(RUN) -m tools.quickstart $(ARGS)

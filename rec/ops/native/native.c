@@ -1,0 +1,165 @@
+/* Kernels for the CPU without PyTorch's headers: Python passes addresses of float32 and int64 tensors (rec/ops/native).
+ *
+ * Each kernel is compiled for AVX-512, for AVX2 with FMA and for whatever the build targets; the first that the
+ * machine has is taken when it runs, so one binary serves all.
+ */
+
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define CHUNK 64        /* steps whose states the backward keeps at once */
+#define MAX_STATES 256  /* of one channel */
+#define MAX_TAPS 16
+#define MOST_LANES 16
+#define LN2 0.69314718f
+#define LOG2E 1.44269504f
+#define INLINE static inline __attribute__((always_inline))
+
+/* What a scan reads and writes, for rows first..last-1, and its workspace. */
+struct scan {
+  int64_t first, last, E, S;
+  const int64_t *offsets;
+  const float *u, *dt, *A, *B, *C, *D, *gy, *h0;
+  int64_t u_ld, dt_ld, B_ld, C_ld, gy_ld;
+  float *y, *h1, *du, *ddt, *dA, *dB, *dC, *dD;
+  /* [blocks, S] vectors: A log2(e), its gradient, the gradient of the state; of every chunk's first state. */
+  float *A2, *dA2, *carry, *starts, *dD2;
+  /* [CHUNK, S] vectors of one block, and sums over the blocks. */
+  float *states, *decays, *sumB, *sumC;
+};
+
+struct powers {
+  int64_t count;
+  const float *x;
+  float *y;
+};
+
+/* The same for the convolution. */
+struct conv {
+  int64_t first, last, E, K;
+  const int64_t *offsets;
+  const float *x, *w, *b, *gy;
+  int64_t x_ld, gy_ld;
+  float *y, *dx, *dw, *db;
+};
+
+#define LANES 4
+#define FN(name) name##_plain
+#include "kernels.h"
+
+#if defined(__x86_64__) && defined(__GNUC__) && !defined(__clang__)
+#define HAS_VARIANTS 1
+
+#pragma GCC push_options
+#pragma GCC target("avx2,fma")
+#define LANES 8
+#define FN(name) name##_avx2
+#include "kernels.h"
+#pragma GCC pop_options
+
+#pragma GCC push_options
+#pragma GCC target("avx512f,avx512dq,avx512vl")
+#define LANES 16
+#define FN(name) name##_avx512
+#include "kernels.h"
+#pragma GCC pop_options
+#endif
+
+static int variant = 0;
+
+#ifdef HAS_VARIANTS
+#define CALL(name, argument)                                       \
+  do {                                                             \
+    if (variant == 2) name##_avx512(argument);                     \
+    else if (variant == 1) name##_avx2(argument);                  \
+    else name##_plain(argument);                                   \
+  } while (0)
+#else
+#define CALL(name, argument) name##_plain(argument)
+#endif
+
+/* Changes with any signature here: a library of an older build is not used. */
+int rec_version(void) { return 1; }
+
+/* Takes the best instruction set up to `most` (0 plain, 1 AVX2, 2 AVX-512), and returns it. */
+int rec_choose(int most) {
+  int best = 0;
+#ifdef HAS_VARIANTS
+  if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) best = 1;
+  if (best && __builtin_cpu_supports("avx512f")) best = 2;
+#endif
+  variant = best < most ? best : most;
+  return variant;
+}
+
+/* The kernels' own 2^x, for its test. */
+int rec_exp2(int64_t count, const float *x, float *y) {
+  struct powers p = {count, x, y};
+  CALL(powers_of_two, &p);
+  return 0;
+}
+
+static float *vectors(int64_t count) {
+  return aligned_alloc(64, (size_t)(count > 0 ? count : 1) * MOST_LANES * sizeof(float));
+}
+
+/* Vectors of MOST_LANES channels that hold `E`. Narrower vectors need as much room, up to their last block. */
+static int64_t blocks_of(int64_t E) { return (E + MOST_LANES - 1) / MOST_LANES; }
+
+int rec_scan_forward(int64_t first, int64_t last, int64_t E, int64_t S, const int64_t *offsets, const float *u,
+                     int64_t u_ld, const float *dt, int64_t dt_ld, const float *A, const float *B, int64_t B_ld,
+                     const float *C, int64_t C_ld, const float *D, const float *h0, float *y, float *h1) {
+  struct scan p = {.first = first, .last = last, .E = E, .S = S, .offsets = offsets, .u = u, .u_ld = u_ld, .dt = dt,
+                   .dt_ld = dt_ld, .A = A, .B = B, .B_ld = B_ld, .C = C, .C_ld = C_ld, .D = D, .h0 = h0, .y = y,
+                   .h1 = h1};
+  p.A2 = vectors(blocks_of(E) * S);
+  if (!p.A2) return 1;
+  CALL(scan_forward, &p);
+  free(p.A2);
+  return 0;
+}
+
+int rec_scan_backward(int64_t first, int64_t last, int64_t E, int64_t S, const int64_t *offsets, const float *u,
+                      int64_t u_ld, const float *dt, int64_t dt_ld, const float *A, const float *B, int64_t B_ld,
+                      const float *C, int64_t C_ld, const float *D, const float *gy, int64_t gy_ld, float *du,
+                      float *ddt, float *dA, float *dB, float *dC, float *dD) {
+  struct scan p = {.first = first, .last = last, .E = E, .S = S, .offsets = offsets, .u = u, .u_ld = u_ld, .dt = dt,
+                   .dt_ld = dt_ld, .A = A, .B = B, .B_ld = B_ld, .C = C, .C_ld = C_ld, .D = D, .gy = gy,
+                   .gy_ld = gy_ld, .du = du, .ddt = ddt, .dA = dA, .dB = dB, .dC = dC, .dD = dD};
+  int64_t longest = 0;
+  for (int64_t row = first; row < last; row++)
+    if (offsets[row + 1] - offsets[row] > longest) longest = offsets[row + 1] - offsets[row];
+  const int64_t width = blocks_of(E) * S, chunks = (longest + CHUNK - 1) / CHUNK;
+  float *space = vectors((3 + chunks) * width + blocks_of(E) + (4 * CHUNK + 1) * S), *next = space;
+  if (!space) return 1;
+  const struct { float **to; int64_t count; } parts[] = {
+      {&p.A2, width}, {&p.dA2, width}, {&p.carry, width}, {&p.starts, chunks * width}, {&p.dD2, blocks_of(E)},
+      {&p.states, (CHUNK + 1) * S}, {&p.decays, CHUNK * S}, {&p.sumB, CHUNK * S}, {&p.sumC, CHUNK * S}};
+  for (size_t i = 0; i < sizeof parts / sizeof *parts; i++) {
+    *parts[i].to = next;
+    next += parts[i].count * MOST_LANES;
+  }
+  memset(p.dA2, 0, (size_t)width * MOST_LANES * sizeof(float));
+  memset(p.dD2, 0, (size_t)blocks_of(E) * MOST_LANES * sizeof(float));
+  CALL(scan_backward, &p);
+  free(space);
+  return 0;
+}
+
+int rec_conv_forward(int64_t first, int64_t last, int64_t E, int64_t K, const int64_t *offsets, const float *x,
+                     int64_t x_ld, const float *w, const float *b, float *y) {
+  struct conv p = {.first = first, .last = last, .E = E, .K = K, .offsets = offsets, .x = x, .x_ld = x_ld, .w = w,
+                   .b = b, .y = y};
+  CALL(conv_forward, &p);
+  return 0;
+}
+
+int rec_conv_backward(int64_t first, int64_t last, int64_t E, int64_t K, const int64_t *offsets, const float *x,
+                      int64_t x_ld, const float *w, const float *b, const float *gy, int64_t gy_ld, float *dx,
+                      float *dw, float *db) {
+  struct conv p = {.first = first, .last = last, .E = E, .K = K, .offsets = offsets, .x = x, .x_ld = x_ld, .w = w,
+                   .b = b, .gy = gy, .gy_ld = gy_ld, .dx = dx, .dw = dw, .db = db};
+  CALL(conv_backward, &p);
+  return 0;
+}
