@@ -12,6 +12,7 @@ from rec.assemble import Job
 from rec.config.errors import ConfigError
 from rec.config.load import Loaded
 from rec.jobs.files import write_text
+from rec.jobs.memory import keep_freed_memory
 from rec.jobs.text import table
 from rec.world import World
 
@@ -45,6 +46,7 @@ def run(loaded: Loaded, args: argparse.Namespace, world: World) -> None:
                 hint="name a folder that can be made and written",
             ) from err
 
+    keep_freed_memory()
     network, tasks = job.network(), job.tasks()
 
     from rec.train.trainer import Trainer
