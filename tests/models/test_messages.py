@@ -12,6 +12,7 @@ from rec.config.kwargs import kwargs_of
 from rec.modules.cross import CrossV2
 from rec.modules.field_attention import FieldAttention
 from rec.modules.gated_fusion import GatedFusion
+from rec.modules.mamba import Mamba4RecLayers
 from rec.modules.mask_net import MaskBlock
 from rec.modules.mlp import MLP
 from rec.protos import module_pb2 as pb
@@ -22,6 +23,7 @@ LAYERS: list[tuple[type[Message], type[nn.Module]]] = [
     (pb.FieldAttention, FieldAttention),
     (pb.MaskBlock, MaskBlock),
     (pb.GatedFusion, GatedFusion),
+    (pb.Mamba4RecLayers, Mamba4RecLayers),
 ]
 
 
