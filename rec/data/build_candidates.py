@@ -10,7 +10,6 @@ import pyarrow as pa
 
 from rec.config.errors import ConfigError
 from rec.config.registry import oneof
-from rec.config.towers import Towers, towers_of
 from rec.data.candidates import Candidates
 from rec.data.edges import Edges
 from rec.data.encoder import Encoder
@@ -22,7 +21,7 @@ from rec.data.negatives import Sampler
 from rec.data.source import Source
 from rec.data.sources import open_source
 from rec.features.base import Feature
-from rec.features.build import encoding_order, sources
+from rec.features.towers import tower_features
 from rec.protos import pipeline_pb2
 
 
@@ -38,9 +37,7 @@ class Retrieval:
     """
 
     def __init__(self, config: pipeline_pb2.EasyRecConfig, features: Sequence[Feature]) -> None:
-        towers = towers_of(config.model_config)
-        assert towers is not None
-        self.config, self.towers = config, towers
+        self.config = config
         self.features = list(features)
         self.settings = config.model_config.retrieval
         model: Any = oneof(config.model_config, "model")
@@ -58,7 +55,7 @@ class Retrieval:
     @property
     def item_features(self) -> list[Feature]:
         """Features of the item tower, and what they read."""
-        return tower_features(self.features, self.towers, self.config, "item")
+        return tower_features(self.features, self.config.model_config, "item")
 
     @property
     def identity(self) -> ItemIdentity:
@@ -165,13 +162,3 @@ class Retrieval:
     def _source(self, encoder: Encoder, columns: list[str]) -> Source:
         return open_source(self.config.train_input_path, self.config.data_config, encoder, columns=columns)
 
-
-def tower_features(
-    features: Sequence[Feature], towers: Towers, config: pipeline_pb2.EasyRecConfig, side: str
-) -> list[Feature]:
-    """Features of one tower in the order of encoding, with what they read."""
-    by_name = {f.name: f for f in features}
-    wanted = [name for name in towers.features(config.model_config, side) if name in by_name]
-    for name in wanted:  # grows
-        wanted += [source for source in sources(by_name[name]) if source not in wanted]
-    return [f for f in encoding_order(list(features)) if f.name in wanted]

@@ -14,6 +14,7 @@ from rec.config.errors import DataError
 from rec.data import targets
 from rec.features.base import Encoded, Feature, missing_column
 from rec.features.build import build_features, encoding_order, sources
+from rec.features.towers import tower_features
 from rec.protos import model_pb2, pipeline_pb2
 
 
@@ -108,7 +109,7 @@ class Encoder:
 
     @classmethod
     def from_config(
-        cls, config: pipeline_pb2.EasyRecConfig, *, with_labels: bool = True, asset_dir: str = ""
+        cls, config: pipeline_pb2.EasyRecConfig, *, with_labels: bool = True, asset_dir: str = "", tower: str = ""
     ) -> Encoder:
         """The encoder of a config.
 
@@ -116,8 +117,11 @@ class Encoder:
             config: the whole config.
             with_labels: False leaves out labels, sample weights and keys (prediction, serving).
             asset_dir: where vocabulary files lie, when not where the config says (an export folder).
+            tower: "user" or "item" for the features of one tower of a retrieval model; "" for all.
         """
         features = build_features(config, asset_dir=asset_dir)
+        if tower:
+            features = tower_features(features, config.model_config, tower)
         data = config.data_config
         aligned = _aligned(features, config.model_config)
         if not with_labels:

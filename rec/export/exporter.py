@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from rec.config.errors import ConfigError, DataError
 from rec.config.load import resolved_text
 from rec.config.names import suggest
+from rec.config.towers import towers_of
 from rec.data.encoder import Encoder
 from rec.export import assets, golden, layout, manifest, program, script
 from rec.export.compare import TOLERANCE, Features, Scores, compare
@@ -32,6 +33,7 @@ from rec.tasks import Task
 log = logging.getLogger(__name__)
 
 CHECK_ROWS = 512
+TOWERS = ("user", "item")
 
 
 class ExportError(RuntimeError):
@@ -94,51 +96,73 @@ class Exporter:
         if world_size() > 1 and torch.distributed.get_rank() > 0:
             return None
         started = time.monotonic()
+        origin = manifest.origin(step=step, metrics=metrics or {})
         with layout.replacing(self.directory) as folder:
-            facts = manifest.origin(step=step, metrics=metrics or {})
-            facts |= self._write(folder, network, tables, rows)
-            facts["files"] = layout.files_of(folder)
-            (folder / layout.MANIFEST).write_text(json.dumps(facts, indent=2) + "\n")
+            if towers_of(self.config.model_config) is None:
+                written = [_finished(folder, origin | self._write(folder, network, tables, rows))]
+            else:
+                written = []
+                for tower in TOWERS:  # each is served by itself
+                    (folder / tower).mkdir()
+                    facts = self._write(folder / tower, network, tables, rows, tower=tower)
+                    written.append(_finished(folder / tower, origin | facts))
+                _finished(folder, origin | {"towers": list(TOWERS)})
         log.info(
             "exported step %d to %s  %.1f MiB  max difference %.1e  %.1f s",
             step,
             self.directory,
-            sum(f["bytes"] for f in facts["files"].values()) / 2**20,
-            facts["check"]["max_abs_difference"],
+            sum(f["bytes"] for facts in written for f in facts["files"].values()) / 2**20,
+            max(facts["check"]["max_abs_difference"] for facts in written),
             time.monotonic() - started,
         )
         return self.directory
 
     def _write(
-        self, folder: Path, network: Network, tables: dict[str, Tensor], rows: pa.RecordBatch | None
+        self,
+        folder: Path,
+        network: Network,
+        tables: dict[str, Tensor],
+        rows: pa.RecordBatch | None,
+        *,
+        tower: str = "",
     ) -> dict[str, Any]:
+        """The files of a model, or of one tower of a retrieval model; returns what the manifest says of them."""
         config = assets.with_assets(self.config, folder, asset_dir=self.asset_dir)
         (folder / layout.CONFIG).write_text(resolved_text(config))
         # From the folder alone, as a server will build it.
-        encoder = Encoder.from_config(config, with_labels=False, asset_dir=str(folder / layout.ASSETS))
-        samples = self._samples(encoder, rows)
-        batches = {name: tensors_of(encoder, sample) for name, sample in samples.items()}
+        own_assets = str(folder / layout.ASSETS)
+        encoder = Encoder.from_config(config, with_labels=False, asset_dir=own_assets, tower=tower)
+        # The trained network needs the features of both towers; a traced one ignores what it does not read.
+        whole = Encoder.from_config(config, with_labels=False, asset_dir=own_assets) if tower else encoder
+        samples = self._samples(whole, rows)
+        batches = {name: tensors_of(whole, sample) for name, sample in samples.items()}
 
-        full = ServingModule(plain_network(network, tables, encoder.features, config), self.tasks).eval()
+        only = [f"{tower}_embedding"] if tower else []
+        full = ServingModule(plain_network(network, tables, whole.features, config), self.tasks, only=only).eval()
         graph = script.trace(full)
+        if tower:
+            graph = script.pruned(graph)
+            tables = {n: t for n, t in tables.items() if f"network.embedding.{n}" in dict(graph.named_parameters())}
         served = quantized(graph, self.settings.table_data_type)
         script.save(script.script(served), folder / layout.MODEL)
         model = script.load(folder / layout.MODEL)
 
         trained: Callable[[Features], Scores] = full
         if world_size() == 1:  # a sharded look-up needs all ranks
-            trained = _Eager(ServingModule(network, self.tasks))
+            trained = _Eager(ServingModule(network, self.tasks, only=only))
         unchanged = served is graph
         found = _checked(model if unchanged else full, trained, batches, layout.MODEL)
         if not unchanged:
             _checked(model, served, batches, layout.MODEL)
         example = next(name for name in samples if samples[name].num_rows > 1)
+        own = {name: batches[example][name] for name in encoder.tensors()}
         with torch.no_grad():
-            scores = model(batches[example])
+            scores = model(own)
         facts: dict[str, Any] = {
+            **({"tower": tower} if tower else {}),
             "ops_libraries": script.libraries(model),
             "columns": manifest.columns(encoder.request_schema()),
-            "inputs": manifest.inputs(encoder.features, batches[example]),
+            "inputs": manifest.inputs(encoder.features, own),
             "outputs": manifest.outputs(scores),
             "check": {
                 "compared_with": "its plain copy" if trained is full else "the trained network",
@@ -147,8 +171,9 @@ class Exporter:
             "tables": self._tables(full, model, unchanged, tables, batches, rows),
         }
         if self.settings.torch_export:
-            facts["program"] = _program(served, folder, batches, example)
-        first = samples[example].slice(0, golden.ROWS)
+            read = {name: {n: batch[n] for n in own} for name, batch in batches.items()}
+            facts["program"] = _program(served, folder, read, example)
+        first = samples[example].select(encoder.request_schema().names).slice(0, golden.ROWS)
         features = tensors_of(encoder, first)
         with torch.no_grad():
             golden.write(folder, first, features, model(features))
@@ -199,11 +224,18 @@ class Exporter:
         return facts
 
     def _labelled(self, rows: pa.RecordBatch | None) -> tuple[Encoder, pa.RecordBatch] | None:
-        """The rows with an encoder of labels too; None when they have none."""
-        if rows is None:
+        """The rows with an encoder of labels too; None when they have none, or metrics are of whole batches."""
+        if rows is None or towers_of(self.config.model_config) is not None:
             return None
         encoder = Encoder.from_config(self.config, asset_dir=self.asset_dir)
         return (encoder, rows) if set(encoder.columns) <= set(rows.schema.names) else None
+
+
+def _finished(folder: Path, facts: dict[str, Any]) -> dict[str, Any]:
+    """Writes the manifest over what lies in the folder."""
+    facts["files"] = layout.files_of(folder)
+    (folder / layout.MANIFEST).write_text(json.dumps(facts, indent=2) + "\n")
+    return facts
 
 
 class _Eager:

@@ -47,10 +47,10 @@ def files_of(folder: Path) -> dict[str, dict[str, Any]]:
 
 
 def read_manifest(folder: Path, *, verify: bool = True) -> dict[str, Any]:
-    """The manifest of an export folder.
+    """The manifest of an export folder that holds a model.
 
     Args:
-        folder: the export.
+        folder: the export; of a retrieval model the folder of one tower.
         verify: compare every file with its checksum.
 
     Raises:
@@ -66,6 +66,9 @@ def read_manifest(folder: Path, *, verify: bool = True) -> dict[str, Any]:
         raise DataError(f"damaged ({error!r}); export again", file=str(path)) from error
     if known > FORMAT:
         raise DataError(f"format {known} of a newer version, this one reads up to {FORMAT}; upgrade", file=str(path))
+    if "towers" in manifest:
+        listed = " or ".join(str(folder / tower) for tower in manifest["towers"])
+        raise DataError(f"holds two towers; give the folder of one: {listed}", file=str(folder))
     for name, facts in files.items():
         file = folder / name
         if not file.is_file():

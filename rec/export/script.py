@@ -34,6 +34,15 @@ def trace(module: nn.Module) -> fx.GraphModule:
     return graph
 
 
+def pruned(graph: fx.GraphModule) -> fx.GraphModule:
+    """The graph without what leads to no output, and without the weights that only that reads."""
+    graph.graph.eliminate_dead_code()
+    # A module made from a graph takes the attributes that the graph names.
+    kept = fx.GraphModule(graph, graph.graph)
+    kept.delete_all_unused_submodules()
+    return kept.eval()
+
+
 def script(graph: fx.GraphModule) -> torch.jit.ScriptModule:
     """The traced module scripted, with its weights frozen into the graph."""
     with warnings.catch_warnings():

@@ -17,12 +17,13 @@ class ServingModule(nn.Module):
     Args:
         network: features -> predictions.
         tasks: what each prediction is served as.
+        only: outputs to give; () gives all.
     """
 
-    def __init__(self, network: nn.Module, tasks: Sequence[Task]) -> None:
+    def __init__(self, network: nn.Module, tasks: Sequence[Task], *, only: Sequence[str] = ()) -> None:
         super().__init__()
         self.network = network
-        self._tasks = list(tasks)
+        self._tasks, self._only = list(tasks), tuple(only)
 
     def forward(self, features: dict[str, Tensor]) -> dict[str, Tensor]:
         """Scores by name (`probs`, `logits`, `y`, with `_<tower>`).
@@ -37,4 +38,4 @@ class ServingModule(nn.Module):
         outputs: dict[str, Tensor] = {}
         for task in self._tasks:
             outputs |= task.outputs(predictions)
-        return outputs
+        return {name: outputs[name] for name in self._only} if self._only else outputs

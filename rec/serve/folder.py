@@ -16,6 +16,7 @@ def encoder_of(folder: str | Path) -> Encoder:
         DataError: it is no export folder.
     """
     folder = Path(folder)
-    layout.read_manifest(folder, verify=False)
+    manifest = layout.read_manifest(folder, verify=False)
     config = load_config(folder / layout.CONFIG).config
-    return Encoder.from_config(config, with_labels=False, asset_dir=str(folder / layout.ASSETS))
+    assets = str(folder / layout.ASSETS)
+    return Encoder.from_config(config, with_labels=False, asset_dir=assets, tower=manifest.get("tower", ""))
