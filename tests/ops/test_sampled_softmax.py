@@ -81,6 +81,17 @@ def test_large_logits_stay_finite():
     assert torch.isfinite(user.grad).all()
 
 
+@pytest.mark.parametrize("counting", [[], [2], [0, 3, 4]])
+def test_rows_of_weight_zero_are_as_if_they_were_not_there(counting: list[int]):
+    given = inputs(5, 6, 2, offset=True, pairs=7)
+    given[-1] = torch.zeros(5).index_fill(0, torch.tensor(counting, dtype=torch.int64), 0.5)
+    want, got = reference(*given), sampled_softmax_sum(*given)
+    torch.testing.assert_close(got, want)
+    pairs = zip(torch.autograd.grad(got, given[:3]), torch.autograd.grad(want, given[:3]), strict=True)
+    for ours, theirs in pairs:
+        torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-6)
+
+
 def test_weights_scale_rows():
     given = inputs(6, 5, 1, offset=False, pairs=3)
     whole = sampled_softmax_sum(*given)

@@ -10,8 +10,8 @@ from torch import Tensor
 from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 
-# Logits of a block: what a core's second-level cache holds (1 MiB of float32).
-_BLOCK = 1 << 18
+# Logits of a block (2 MiB of float32): small against the caches, large enough for the products to be fast.
+_BLOCK = 1 << 19
 
 
 class SampledSoftmaxSum(Function):
@@ -29,6 +29,10 @@ class SampledSoftmaxSum(Function):
         weight_B: Tensor,
     ) -> Tensor:
         """The loss, and the gradients of own, user and shared where they are wanted."""
+        kept = _kept(weight_B)
+        all_own, all_user = own_BK, user_BD
+        if kept is not None:
+            own_BK, user_BD, row_P, column_P, weight_B = _selected(kept, own_BK, user_BD, row_P, column_P, weight_B)
         rows, shared = user_BD.shape[0], shared_CD.shape[0]
         wanted = any(ctx.needs_input_grad[:3])
         total = own_BK.new_zeros(())
@@ -65,7 +69,10 @@ class SampledSoftmaxSum(Function):
             # shares stay as they are: the rows of the small factors are scaled instead.
             torch.mm(shares, shared_CD, out=grad_user[at]).mul_(scale)
             grad_shared.addmm_(shares.t(), user * scale)
-        if wanted:
+        if grad_own is not None and grad_user is not None:
+            if kept is not None:
+                grad_own = torch.zeros_like(all_own).index_copy_(0, kept, grad_own)
+                grad_user = torch.zeros_like(all_user).index_copy_(0, kept, grad_user)
             ctx.save_for_backward(grad_own, grad_user, grad_shared)
         return total
 
@@ -77,3 +84,21 @@ class SampledSoftmaxSum(Function):
             g * grad if need else None for g, need in zip(ctx.saved_tensors, ctx.needs_input_grad[:3], strict=True)
         ]
         return (*grads, None, None, None, None)
+
+
+def _kept(weight_B: Tensor) -> Tensor | None:
+    """Numbers of the rows that count; None where all do, or where to look would wait for a GPU."""
+    if weight_B.device.type != "cpu":
+        return None
+    counts_B = weight_B != 0
+    return None if bool(counts_B.all()) else torch.nonzero(counts_B)[:, 0]
+
+
+def _selected(
+    kept_R: Tensor, own_BK: Tensor, user_BD: Tensor, row_P: Tensor, column_P: Tensor, weight_B: Tensor
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+    """The same for some rows only, which are renumbered."""
+    place_B = torch.full((weight_B.shape[0],), -1, dtype=torch.int64).index_copy_(0, kept_R, torch.arange(len(kept_R)))
+    row_P = place_B[row_P]
+    stay_P = row_P >= 0
+    return own_BK[kept_R], user_BD[kept_R], row_P[stay_P], column_P[stay_P], weight_B[kept_R]
