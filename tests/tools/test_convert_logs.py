@@ -70,7 +70,7 @@ def test_criteo_rows(tmp_path):
 
 
 def test_criteo_takes_a_folder_with_a_split(tmp_path):
-    header = ",".join([criteo.LABEL, *criteo.INTEGERS, *criteo.CATEGORIES])
+    header = ",".join([criteo.LABEL, *criteo.INTEGERS, *criteo.CATEGORIES.values()])
     for split, value in (("train", "ab"), ("valid", "cd"), ("test", "ab")):
         line = criteo_line(1, "3", value).replace("\t", ",")
         (tmp_path / f"{split}.csv").write_text(f"{header}\n{line}\n")
@@ -98,7 +98,7 @@ def test_avazu_rows(tmp_path):
     assert sum(info["rows"].values()) == len(rows) == 49
     assert {(row["weekday"], row["is_weekend"]) for row in rows} == {(1, 0), (5, 1)}
     assert sorted({row["hour"] for row in rows}) == list(range(24))
-    assert list(rows[0]) == ["label", "hour", "weekday", "is_weekend", *(name.lower() for name in avazu.CATEGORIES)]
+    assert list(rows[0]) == ["label", "hour", "weekday", "is_weekend", *avazu.CATEGORIES]
     assert rows[0]["c1"] == rows[0]["site_id"] == 1
     # -1 is C20's word for missing.
     assert rows[0]["c20"] == 0

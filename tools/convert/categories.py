@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -42,6 +42,21 @@ def stream(
         raise DataError("no such file", file=str(path)) from None
     except (pa.ArrowInvalid, pa.ArrowKeyError) as error:
         raise DataError(str(error), file=str(path)) from None
+
+
+def batches(reader: pa.csv.CSVStreamingReader, file: str | Path) -> Iterator[pa.RecordBatch]:
+    """Batches of an open file.
+
+    Raises:
+        DataError: a row that is no row of this file.
+    """
+    while True:
+        try:
+            yield reader.read_next_batch()
+        except StopIteration:
+            return
+        except pa.ArrowInvalid as error:
+            raise DataError(str(error), file=str(file)) from None
 
 
 def hex_to_int(column: pa.Array | pa.ChunkedArray, *, file: str, name: str) -> np.ndarray:

@@ -14,7 +14,7 @@ import pyarrow.compute as pc
 import pyarrow.csv
 
 from rec.config.errors import DataError
-from tools.convert.categories import BLOCK_BYTES, MISSING
+from tools.convert.categories import BLOCK_BYTES, MISSING, batches
 
 BLANKS = ["", "NULL", "null"]
 SHOWN = 5
@@ -124,13 +124,7 @@ def read_integers(path: Path, columns: Sequence[Column], wrong: Wrong) -> Iterat
         ),
     )
     read = 0
-    while True:
-        try:
-            batch = reader.read_next_batch()
-        except StopIteration:
-            break
-        except pa.ArrowInvalid as error:
-            raise DataError(str(error), file=file) from None
+    for batch in batches(reader, file):
         yield _batch(batch, columns, wrong, file=file, start=read, ragged=ragged)
         read += batch.num_rows
     wrong.finish(file, read + len(ragged))
