@@ -95,7 +95,8 @@ def _leaks(data: Proto, features: Sequence[Named]) -> Iterator[ConfigError]:
     """A label among the inputs makes every offline metric perfect and the served model useless."""
     labels = set(data.label_fields)
     for feature in features:
-        for column in feature.columns:
+        # Inside a sequence the column of a step is <sequence_name>__<feature_name>.
+        for column in feature.columns if feature.sequence is None else [feature.name]:
             if column in labels:
                 yield ConfigError(
                     f'feature "{feature.name}" reads the label "{column}"',

@@ -181,22 +181,20 @@ def _unread_groups(model_config: Proto, member: str, groups: Sequence[Proto]) ->
     if towers_of(model_config) is not None:
         return  # rec.config.check_towers knows their towers
     model = getattr(model_config, member)
-    inputs = [t for field in ("towers", "din_towers") for t in getattr(model, field, ())]
-    inputs += [
-        value
-        for field, value in model.ListFields()
-        if field.message_type and not field.is_repeated and "input" in field.message_type.fields_by_name
-    ]
-    if not inputs:
+    readers = [(t, "input") for field in ("towers", "din_towers") for t in getattr(model, field, ())]
+    readers += _named_inputs(model)
+    if not readers:
         return
+    noun = _noun(readers[0][0])
     names = [g.group_name for g in groups]
-    for tower in inputs:
-        if tower.input not in names:
+    for reader, field in readers:
+        if getattr(reader, field) not in names:
             raise ConfigError(
-                f'a {_noun(tower)} of {member} reads group "{tower.input}", which is not among feature_groups',
-                tower,
-                "input",
-                hint=suggest(tower.input, names, what="groups"),
+                f'a {_noun(reader)} of {member} reads group "{getattr(reader, field)}", which is not among '
+                "feature_groups",
+                reader,
+                field,
+                hint=suggest(getattr(reader, field), names, what="groups"),
             )
     types = {g.group_name: g.group_type for g in groups}
     for tower in getattr(model, "din_towers", ()):
@@ -215,14 +213,32 @@ def _unread_groups(model_config: Proto, member: str, groups: Sequence[Proto]) ->
                 "input",
                 hint=suggest(tower.input, [n for n in names if types[n] not in _SEQUENCES], what="other groups"),
             )
+    read = {getattr(reader, field) for reader, field in readers}
     for group in groups:
-        if group.group_name not in {t.input for t in inputs}:
+        if group.group_name not in read:
             yield ConfigError(
-                f'no {_noun(inputs[0])} of {member} reads group "{group.group_name}"',
+                f'no {noun} of {member} reads group "{group.group_name}"',
                 group,
                 "group_name",
-                hint=f"add a {_noun(inputs[0])} or remove it",
+                hint=f"add a {noun} or remove it",
             )
+
+
+def _named_inputs(model: Proto) -> list[tuple[Proto, str]]:
+    """(message, field) of the groups that a model names in its own fields: `input`, `deep_input`, `catalogue`, ...
+
+    Only of models that name a main `input`, of their own or of a branch: others take groups by convention too.
+    """
+    parts = [value for field, value in model.ListFields() if field.message_type and not field.is_repeated]
+    parts = [part for part in (model, *parts) if part.DESCRIPTOR.name != "SeqEncoderConfig"]
+    if not any("input" in part.DESCRIPTOR.fields_by_name for part in parts):
+        return []
+    return [
+        (part, field.name)
+        for part in parts
+        for field, value in part.ListFields()
+        if isinstance(value, str) and (field.name in ("input", "catalogue") or field.name.endswith("_input"))
+    ]
 
 
 def _noun(reader: Proto) -> str:

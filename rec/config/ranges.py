@@ -49,6 +49,8 @@ def _expand(entry: Entry, container: str) -> Iterator[Entry]:
         yield entry
         return
     if isinstance(entry.value, ListValue):
+        if not entry.value.items:  # takes away what is below (see `merge`)
+            yield entry
         for item in entry.value.items:
             yield from _expand(Entry(entry.name, item, item.loc), container)
         return

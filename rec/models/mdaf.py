@@ -13,7 +13,8 @@ from rec.models.base import MODELS, Head, Model, flat_group, mlp_of, sequence_gr
 from rec.models.fusing import HeadsOfFields, network_settings
 from rec.models.sequences import SequenceReader
 from rec.modules.fusing_cross import FusingCrossLayers
-from rec.modules.gated_fusion import SMALL, GatedFusion, Projection
+from rec.modules.gated_fusion import GatedFusion, Projection
+from rec.modules.linear import SMALL_GAIN
 from rec.modules.precision import full_precision
 from rec.protos.models import dcn_v3_pb2
 from rec.protos.models import mdaf_pb2 as pb
@@ -51,11 +52,11 @@ class MDAF(Model):
             self.fusion = GatedFusion(width, **kwargs_of(config.fusion)) if both else None
         self.final = mlp_of(config.final, width)
         # Behind layer norms: without the small gain logits would start at order 1.
-        self.head = Head(self.final.out_features, num_class=num_class, gain=SMALL)
+        self.head = Head(self.final.out_features, num_class=num_class, gain=SMALL_GAIN)
         self.heads = nn.ModuleDict()
         if config.branch_logits:
             for name in ("static", "sequence"):
-                self.heads[name] = Head(width, num_class=num_class, gain=SMALL)
+                self.heads[name] = Head(width, num_class=num_class, gain=SMALL_GAIN)
 
     def forward(self, groups: dict[str, Tensor]) -> dict[str, Tensor]:
         """Groups to "logits"; with both branches "gate"; on request "logits_static" and "logits_sequence"."""

@@ -6,10 +6,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from rec.modules.linear import Linear
-
-# The last linear layer before a sigmoid starts so much smaller than Xavier: gates start at 1/2.
-SMALL = 0.02
+from rec.modules.linear import SMALL_GAIN, Linear
 
 
 class Projection(nn.Sequential):
@@ -48,7 +45,7 @@ class GatedFusion(nn.Module):
         self.scalar = gate == "SCALAR"
         self.hidden = Linear(2 * width + int(self.told), width)
         self.dropout = _dropout(dropout_ratio)
-        self.gate = Linear(width, 1 if self.scalar else width, gain=SMALL)
+        self.gate = Linear(width, 1 if self.scalar else width, gain=SMALL_GAIN)
 
     def forward(self, s_BD: Tensor, r_BD: Tensor, has_history_B: Tensor) -> tuple[Tensor, Tensor]:
         """Mix.

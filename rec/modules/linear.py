@@ -6,6 +6,9 @@ from torch import Tensor, nn
 
 from rec.ops.linear import linear as affine
 
+# Gain of the last layer behind a layer norm: its output starts near 0, and a sigmoid of it at 1/2.
+SMALL_GAIN = 0.02
+
 
 class Linear(nn.Linear):
     """A linear layer that starts Xavier normal, with a bias of zero.

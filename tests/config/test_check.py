@@ -40,6 +40,25 @@ def test_a_group_that_no_branch_reads_is_warned_of() -> None:
         load_text(TRAIN + FEATURES + text.replace('input: "deep"', 'input: "dep"'))
 
 
+def test_groups_that_a_model_names_in_its_own_fields_are_read() -> None:
+    text = """
+      feature_configs { sequence_id_feature { feature_name: "h" sequence_length: 5 sequence_keep: LAST num_buckets: 9
+        embedding_dim: 4 } }
+      model_config {
+        feature_groups { group_name: "seq" group_type: SEQUENCE feature_names: "h" }
+        feature_groups { group_name: "items" group_type: CATALOGUE feature_names: "h" }
+        feature_groups { group_name: "left" group_type: DEEP feature_names: "*" }
+        mamba4rec { input: "seq" next_item { catalogue: "items" } }
+        losses { softmax_cross_entropy {} }
+      }"""
+    (found,) = (w for w in warnings(TRAIN + FEATURES + text) if "expression" not in w)
+    assert 'no tower of mamba4rec reads group "left"' in found
+    with pytest.raises(
+        ConfigError, match='reads group "itms", which is not among feature_groups; did you mean "items"'
+    ):
+        load_text(TRAIN + FEATURES + text.replace('catalogue: "items"', 'catalogue: "itms"'))
+
+
 def test_a_setting_without_effect_is_warned_of() -> None:
     text = FULL.replace("data_config {", "data_config { fg_threads: 4 is_orderby_partition: false")
     found = warnings(text)

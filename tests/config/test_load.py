@@ -142,6 +142,9 @@ class TestInclude:
         assert found.warnings == []
         with pytest.raises(ConfigError, match="model_config has no losses"):
             load_config(write(tmp_path, base=base, main='include: "base.config" model_config { losses: [] }'))
+        one = 'feature_configs { id_feature { feature_name: "extra" num_buckets: 5 embedding_dim: 4 } }'
+        found = load_config(write(tmp_path, base=base, main=f'include: "base.config" feature_configs: [] {one}'))
+        assert names(found.config) == ["extra"]
 
     def test_the_later_of_two_includes_wins(self, tmp_path: Path) -> None:
         base, recipe = TRAIN + FEATURES + MODEL, "train_config { num_epochs: 7 }"

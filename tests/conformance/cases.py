@@ -33,6 +33,10 @@ def sequence(name: str, query: int, steps: int, max_length: int = 5) -> GroupSha
     )
 
 
+def catalogue(name: str, item: str, width: int, rows: int) -> GroupShape:
+    return GroupShape(name=name, type="CATALOGUE", features=((item, width),), rows=rows)
+
+
 @dataclass(frozen=True)
 class Case:
     """A model of the zoo with one setting."""
@@ -46,6 +50,8 @@ class Case:
     width: int = 0
     # Trains by kernels of ours that the exported graph has not: the same up to float32's rounding, not bit by bit.
     kernels: bool = False
+    # Steps that every sequence has.
+    shortest: int = 0
     # A norm brings the last layer's input to unit scale whatever the tables hold.
     normed: bool = False
 
@@ -66,14 +72,20 @@ class Case:
         tensors = {}
         for g in self.groups:
             if g.type == "SEQUENCE":
-                lengths = torch.randint(0, g.max_length + 1, (rows,), generator=generator)
+                lengths = torch.randint(self.shortest, g.max_length + 1, (rows,), generator=generator)
                 tensors[f"{g.name}.lengths"] = lengths
                 if g.query_width:
                     tensors[f"{g.name}.query"] = draw(rows, g.query_width)
                 tensors[f"{g.name}.sequence"] = draw(int(lengths.sum()), g.sequence_width)
+            elif g.type == "CATALOGUE":
+                tensors[f"{g.name}.catalogue"] = draw(g.rows, g.width)
             else:
                 tensors[g.name] = draw(rows, g.width)
         return tensors
+
+    def is_by_row(self, name: str) -> bool:
+        """Whether an output is of the batch's rows, and not of a whole catalogue."""
+        return name != "item_embedding" or all(g.type != "CATALOGUE" for g in self.groups)
 
 
 def rows_of(case: Case, inputs: dict[str, Tensor], rows: list[int]) -> dict[str, Tensor]:
@@ -87,6 +99,8 @@ def rows_of(case: Case, inputs: dict[str, Tensor], rows: list[int]) -> dict[str,
             if g.query_width:
                 out[f"{g.name}.query"] = inputs[f"{g.name}.query"][rows]
             out[f"{g.name}.sequence"] = torch.cat([steps[r] for r in rows])
+        elif g.type == "CATALOGUE":
+            out[f"{g.name}.catalogue"] = inputs[f"{g.name}.catalogue"]
         else:
             out[g.name] = inputs[g.name][rows]
     return out
@@ -244,6 +258,43 @@ CASES = [
         (sequence("seq", 8, 8),),
     ),
     Case("simple_multi_task", f"simple_multi_task {{ {TASKS} }}", (DEEP,), outputs=TASK_OUTPUTS),
+    Case(
+        "mamba4rec_ctr",
+        f"""mamba4rec {{ input: "seq" layers {{ num_layers: 2 d_state: 4 }}
+          ctr {{ deep_input: "deep" final {MLP} }} }}""",
+        (DEEP, sequence("seq", 8, 8)),
+        kernels=True,
+    ),
+    Case(
+        "mamba4rec_ctr_classes",
+        f"""mamba4rec {{ input: "seq" layers {{ d_state: 4 mamba_init: RECBOLE single_layer_residual: false }}
+          ctr {{ final {MLP} }} }}""",
+        (sequence("seq", 8, 8),),
+        num_class=3,
+        kernels=True,
+    ),
+    Case(
+        "mamba4rec_next_item",
+        """mamba4rec { input: "seq" layers { d_state: 4 dropout: 0 }
+          next_item { catalogue: "items" train_on: LAST top_k: 5 } }""",
+        (sequence("seq", 0, 8), catalogue("items", "hist__item", 8, 16)),
+        outputs=VECTORS,
+        width=8,
+        kernels=True,
+        normed=True,
+        shortest=1,
+    ),
+    Case(
+        "mamba4rec_next_item_wide_steps",
+        """mamba4rec { input: "seq" layers { d_state: 4 dropout: 0 }
+          next_item { catalogue: "items" train_on: LAST top_k: 5 } }""",
+        (sequence("seq", 0, 12), catalogue("items", "hist__item", 8, 16)),
+        outputs=VECTORS,
+        width=8,
+        kernels=True,
+        normed=True,
+        shortest=1,
+    ),
     Case(
         "dssm",
         f'dssm {{ user_tower {{ input: "user" mlp {MLP} }} item_tower {{ input: "item" mlp {MLP} }} output_dim: 6 }}',

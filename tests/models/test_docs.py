@@ -32,11 +32,12 @@ def members(group: model_pb2.FeatureGroupConfig) -> GroupShape:
     steps = tuple(f for f in features if "__" in f[0])
     return GroupShape(
         name=group.group_name,
-        type=model_pb2.FeatureGroupType.Name(group.group_type),
+        type=(kind := model_pb2.FeatureGroupType.Name(group.group_type)),
         features=features,
         query=tuple(f for f in features if f not in steps) if steps else (),
         sequence=steps,
         max_length=50 if steps else 0,
+        rows=1000 if kind == "CATALOGUE" else 0,
     )
 
 
