@@ -9,7 +9,9 @@ import torch
 
 from rec.assemble import Job
 from rec.config.load import load_config
+from rec.data.batch import Batch
 from rec.embedding import EmbeddingGroup
+from rec.train.micro import split_groups
 from rec.world import World
 from tests.tiny_data import overrides, place_items, write_tiny
 
@@ -157,3 +159,15 @@ class TestDAT:
     def test_weights_of_zero_leave_the_mimic_loss_out(self, data: Path):
         (task,) = job("dat", data, "model_config { dat { amm_u_weight: 0 amm_i_weight: 0 } }").tasks()
         assert "amm_loss" not in task.losses
+
+
+def test_micro_batches_are_cut_by_rows_and_by_items(data: Path):
+    made = job("dssm_v2", data)
+    embedding = made.network(backend="plain").embedding
+    batches = list(made.train_loader().epoch(0))[-3:]  # the last one is short
+    joined = Batch.concat(batches)
+    assert joined.candidates == {}
+    parts = split_groups(embedding(joined.features), [b.size for b in batches], [b.items for b in batches])
+    for batch, part in zip(batches, parts, strict=True):
+        for name, values in embedding(batch.features).items():
+            torch.testing.assert_close(part[name], values)
