@@ -140,6 +140,14 @@ class TestInclude:
         (loss,) = found.config.model_config.losses
         assert loss.binary_cross_entropy.label_smoothing == 0.1
         assert found.warnings == []
+        own = (
+            'include: "base.config" feature_configs: []'
+            'feature_configs { id_feature { feature_name: "user_id" num_buckets: 5 embedding_dim: 4 } }'
+            "model_config { feature_groups: []"
+            '  feature_groups { group_name: "deep" group_type: DEEP feature_names: "user_id" } }'
+        )
+        found = load_config(write(tmp_path, base=base, main=own))
+        assert names(found.config) == ["user_id"]
         with pytest.raises(ConfigError, match="model_config has no losses"):
             load_config(write(tmp_path, base=base, main='include: "base.config" model_config { losses: [] }'))
         one = 'feature_configs { id_feature { feature_name: "extra" num_buckets: 5 embedding_dim: 4 } }'
