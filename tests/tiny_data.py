@@ -7,6 +7,7 @@
 | tags | list of int64 | 0-3 values of 0-29 |
 | price, age | float, age null in 10 % | price of the item, age of the user |
 | hist__item_id, hist__cate_id | list of int64 | 0-12 steps, as long as each other; empty for some |
+| hist__seconds_ago | list of float | seconds from each step to the row, falling; 5 % of the steps null |
 | click | int64 | 0 or 1, planted in user, item, price, category x history |
 | buy | int64 | 1 for about half of the clicks |
 | grade | int64 | 0, 1 or 2 |
@@ -51,12 +52,22 @@ def tiny_rows(rows: int, *, seed: int) -> pa.Table:
             "age": age,
             "hist__item_id": pa.array(history, pa.list_(pa.int64())),
             "hist__cate_id": pa.array([cate_of[h] for h in history], pa.list_(pa.int64())),
+            "hist__seconds_ago": _seconds_ago(lengths, seed),
             "click": click.astype(np.int64),
             "buy": buy.astype(np.int64),
             "grade": np.clip(np.round(logit / 2 + 1), 0, 2).astype(np.int64),
             "weight": np.where(draw.random(rows) < 0.5, 0.5, 1.0).astype(np.float32),
         }
     )
+
+
+def _seconds_ago(lengths: np.ndarray, seed: int) -> pa.Array:
+    """Minutes to days before the row, the last step the latest; from a generator of its own."""
+    draw = np.random.default_rng([seed, 1])
+    ago = [np.cumsum(draw.exponential(3600.0, n))[::-1].round() for n in lengths]
+    values = np.concatenate(ago)
+    offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int32)
+    return pa.ListArray.from_arrays(offsets, pa.array(values, pa.float32(), mask=draw.random(len(values)) < 0.05))
 
 
 def _world() -> tuple:

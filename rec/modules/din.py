@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from rec.modules.linear import Linear
@@ -86,3 +87,63 @@ class DINAttention(nn.Module):
             weights_N1 = weights_N1 * keep_N1
         # In fp32, as the steps: under autocast only the weights are not.
         return weighted_segment_sum(steps_ND, weights_N1, lengths_B)
+
+
+class WindowedAttention(nn.Module):
+    """The mean of a(q, k) k over the steps of each window of a row, a(q, k) = PReLU(MLP([k, q * k, q])).
+
+    The windows follow each other from the first step on; the mean is over the steps that there are. The target comes
+    last. TorchEasyRec's MultiWindowDINEncoder, in which histories begin with the most recent step.
+
+    Args:
+        width: D, of the target and of a step.
+        windows: length of each window, in steps.
+        hidden_units, dropout_ratio, activation, use_bn, bias, use_ln: of the MLP; a linear layer to one number follows.
+    """
+
+    def __init__(
+        self,
+        width: int,
+        *,
+        windows: Sequence[int],
+        hidden_units: Sequence[int],
+        dropout_ratio: Sequence[float] = (),
+        activation: str = "nn.ReLU",
+        use_bn: bool = False,
+        bias: bool = True,
+        use_ln: bool = False,
+    ) -> None:
+        super().__init__()
+        self.windows = list(windows)
+        self.mlp = MLP(
+            3 * width,
+            hidden_units=hidden_units,
+            dropout_ratio=dropout_ratio,
+            activation=activation,
+            use_bn=use_bn,
+            bias=bias,
+            use_ln=use_ln,
+        )
+        self.score = nn.Sequential(Linear(self.mlp.out_features, 1), nn.PReLU())
+        self.out_features = width * (len(self.windows) + 1)
+
+    def forward(self, query_BD: Tensor, steps_ND: Tensor, lengths_B: Tensor) -> Tensor:
+        """[B, D], [sum L, D], [B] -> [B, (windows + 1) D]; 0 for a window without steps."""
+        layers = [*self.mlp.layers, *self.score]
+        first: Any = layers[0]
+        of_step, of_product, of_query = first.weight.chunk(3, dim=1)
+        four = torch.cat([of_query, of_step, torch.zeros_like(of_step), of_product], dim=1)
+        weights = target_linear(query_BD, steps_ND, lengths_B, four, first.bias)
+        for layer in layers[1:]:
+            weights = layer(weights)
+        # Steps of each window of each row, and of what is left of it: neighbours, so a jagged tensor too.
+        counts, left_B = [], lengths_B
+        for window in self.windows:
+            counts.append(left_B.clamp(max=window))
+            left_B = left_B - counts[-1]
+        counts_BW = torch.stack([*counts, left_B], dim=1)
+        rows, windows = lengths_B.shape[0], len(self.windows)
+        sums = weighted_segment_sum(steps_ND, weights, counts_BW.flatten())
+        sums_BWD = sums.view(rows, windows + 1, steps_ND.shape[1])[:, :windows]
+        means_BWD = sums_BWD / counts_BW[:, :windows].clamp(min=1).unsqueeze(2)
+        return torch.cat([means_BWD.flatten(1), query_BD], dim=1)

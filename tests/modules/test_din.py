@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from rec.modules.din import DINAttention
+from rec.modules.din import DINAttention, WindowedAttention
 
 
 def jagged(lengths: list[int], width: int = 4):
@@ -63,3 +63,44 @@ def test_gradients_are_finite_and_reach_everything(lengths):
     if sum(lengths) > 1:
         assert q.grad.abs().sum() > 0
         assert k.grad.abs().sum() > 0
+
+
+def windowed(windows: list[int], width: int = 4, **kw) -> WindowedAttention:
+    torch.manual_seed(0)
+    return WindowedAttention(width, windows=windows, hidden_units=[8, 3], **kw)
+
+
+def test_windows_by_hand() -> None:
+    layer = WindowedAttention(1, windows=[1, 2], hidden_units=[1])
+    with torch.no_grad():
+        # PReLU(1/4) of relu(k + 2 q k + 3 q) - 5
+        layer.mlp.layers[0].weight.copy_(torch.tensor([[1.0, 2.0, 3.0]]))
+        layer.mlp.layers[0].bias.zero_()
+        layer.score[0].weight.fill_(1.0)
+        layer.score[0].bias.fill_(-5.0)
+    q, k = torch.tensor([[1.0], [2.0]]), torch.tensor([[1.0], [2.0], [0.0], [9.0], [-3.0]])
+    # a: 1+2+3-5 = 1; 2+4+3-5 = 4; 3-5 = -2 -> -1/2; the fourth step is in no window; relu(-3-12+6) - 5 = -5 -> -5/4
+    out = layer(q, k, torch.tensor([4, 1]))
+    assert out.tolist() == [[1.0, (4 * 2 - 0.5 * 0) / 2, 1.0], [3.75, 0.0, 2.0]]
+
+
+@pytest.mark.parametrize("lengths", [[7, 0, 2], [1], [0], [3, 20]])
+def test_windows_of_a_row_are_as_if_alone_and_empty_ones_are_zero(lengths) -> None:
+    layer = windowed([1, 2, 5], activation="Dice").eval()
+    q, k, size = jagged(lengths)
+    out = layer(q, k, size)
+    assert out.shape == (len(lengths), layer.out_features)
+    for i, steps in enumerate(torch.split(k, lengths)):
+        torch.testing.assert_close(out[i : i + 1], layer(q[i : i + 1], steps, size[i : i + 1]), atol=1e-6, rtol=1e-5)
+        # The steps beyond the windows change nothing.
+        torch.testing.assert_close(out[i : i + 1], layer(q[i : i + 1], steps[:8], size[i : i + 1].clamp(max=8)))
+        empty = [4 * w for w, start in enumerate([0, 1, 3]) if len(steps) <= start]
+        assert all((out[i, at : at + 4] == 0).all() for at in empty)
+        assert torch.equal(out[i, 12:], q[i])
+
+
+def test_every_parameter_of_windows_gets_a_gradient() -> None:
+    layer = windowed([1, 2], activation="nn.LeakyReLU")
+    q, k, size = jagged([3, 2])
+    layer(q, k, size).square().sum().backward()
+    assert all(p.grad.abs().sum() > 0 for p in layer.parameters())

@@ -61,6 +61,14 @@ class SequenceEncoder(nn.Module):
         """Steps of each row that count: int [B]."""
         return torch.clamp(lengths_B, max=self.max_length) if self.max_length > 0 else lengths_B
 
+    def cut_lengths(self, lengths_B: Tensor) -> Tensor | None:
+        """The same, None where all steps count."""
+        return self.kept_lengths(lengths_B) if self.max_length > 0 else None
+
+    def most_steps(self, group: GroupShape) -> int:
+        """Most steps of a row that count."""
+        return min(self.max_length, group.max_length) if self.max_length > 0 else group.max_length
+
 
 def no_query(lengths_B: Tensor, steps_ND: Tensor) -> Tensor:
     """The query of a group without members that are no sequences: [B, 0]."""

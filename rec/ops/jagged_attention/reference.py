@@ -1,0 +1,92 @@
+"""Readable truth of attention within jagged rows: padded, ATen only, so it is also what is exported."""
+
+# B rows, N steps of all rows, L padded length, H heads, A width of all heads, K width of a head
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from rec.ops.dtypes import widened
+from rec.ops.jagged import (
+    flat_places,
+    from_padded,
+    position_of_each,
+    repeat_rows,
+    row_of_each,
+    segment_softmax,
+    segment_sum,
+    to_padded,
+)
+from rec.ops.jagged.largest import LOWEST
+
+
+def jagged_attention(
+    q_NA: Tensor,
+    k_NA: Tensor,
+    v_NA: Tensor,
+    lengths_B: Tensor,
+    kept_B: Tensor,
+    *,
+    num_heads: int,
+    longest: int,
+    causal: bool = False,
+    dropout_ratio: float = 0.0,
+) -> Tensor:
+    """See `rec.ops.jagged_attention.jagged_attention`; `longest` is at least the largest of `kept_B`."""
+    rows, width = lengths_B.shape[0], q_NA.shape[1]
+    kept_N = kept_B.index_select(0, row_of_each(lengths_B, q_NA))
+    position_N = position_of_each(lengths_B, q_NA)
+    place_N = torch.where(position_N < kept_N, position_N, torch.zeros_like(position_N) - 1)
+    flat_N = flat_places(place_N, lengths_B, longest)
+
+    def heads(x_NA: Tensor) -> Tensor:
+        padded = to_padded(x_NA, flat_N, lengths_B, longest)
+        return padded.view(rows, longest, num_heads, width // num_heads).transpose(1, 2)
+
+    q_BHLK, k_BHLK, v_BHLK = heads(q_NA), heads(k_NA), heads(v_NA)
+    at_L = torch.cumsum(lengths_B.new_ones(longest), 0) - 1
+    seen = (at_L.unsqueeze(0) < kept_B.unsqueeze(1)).view(rows, 1, 1, longest)
+    if causal:
+        seen = seen & (at_L.unsqueeze(1) >= at_L.unsqueeze(0))
+    scores_BHLL = torch.matmul(q_BHLK * (width // num_heads) ** -0.5, k_BHLK.transpose(2, 3))
+    # fp32: under autocast the products are half precision.
+    weights_BHLL = torch.softmax(widened(scores_BHLL).masked_fill(~seen, LOWEST), dim=-1)
+    weights_BHLL = F.dropout(weights_BHLL, dropout_ratio, training=dropout_ratio > 0)
+    mixed_BLHK = torch.matmul(weights_BHLL.to(v_BHLK.dtype), v_BHLK).transpose(1, 2)
+    return from_padded(mixed_BLHK.reshape(rows, longest, width), flat_N, lengths_B, longest)
+
+
+def attention_of_rows(
+    q_BA: Tensor,
+    k_NA: Tensor,
+    v_NA: Tensor,
+    lengths_B: Tensor,
+    kept_B: Tensor,
+    *,
+    num_heads: int,
+    dropout_ratio: float = 0.0,
+) -> Tensor:
+    """softmax(q K^T / sqrt(K)) V for one query a row, without padding.
+
+    Args:
+        q_BA: a query of each row, the heads side by side.
+        k_NA: keys, jagged steps.
+        v_NA: values.
+        lengths_B: steps of each row, which sum to N.
+        kept_B: steps of each row that count, the first ones; at most its length.
+        num_heads: H, a divisor of A.
+        dropout_ratio: share of the weights zeroed; the others grow by as much.
+
+    Returns:
+        [B, A]; 0 for a row in which no step counts.
+    """
+    steps, width = k_NA.shape[0], k_NA.shape[1]
+    shape = (steps, num_heads, width // num_heads)
+    q_NHK = repeat_rows(q_BA * (width // num_heads) ** -0.5, lengths_B, k_NA).view(shape)
+    scores_NH = widened((q_NHK * k_NA.view(shape)).sum(dim=2))
+    kept_N = kept_B.index_select(0, row_of_each(lengths_B, k_NA))
+    seen_N1 = (position_of_each(lengths_B, k_NA) < kept_N).unsqueeze(1)
+    weights_NH = segment_softmax(scores_NH.masked_fill(~seen_N1, LOWEST), lengths_B) * seen_N1
+    weights_NH = F.dropout(weights_NH, dropout_ratio, training=dropout_ratio > 0)
+    return segment_sum((weights_NH.unsqueeze(2) * v_NA.view(shape)).reshape(steps, width), lengths_B)
