@@ -1,6 +1,6 @@
 """Command line: arguments -> config -> job -> exit code.
 
-    python -m rec.main --pipeline_config X [--mode train|evaluate|predict|export|check]
+    python -m rec.main --pipeline_config X [--mode train|evaluate|top_k|predict|export|check]
 
 Exit codes: 0 done, 2 the config (or the command line) is wrong, 3 data is missing or wrong, 1 anything else.
 """
@@ -25,6 +25,7 @@ DONE, FAILED, WRONG_CONFIG, WRONG_DATA = 0, 1, 2, 3
 MODES = {
     "train": "train, evaluate and, if the config has export_config, export (continues an unfinished run)",
     "evaluate": "metrics of a checkpoint on eval_input_path",
+    "top_k": "metrics of a retrieval model's checkpoint against its whole item file (eval_config { top_k })",
     "predict": "score predict_input_path into parquet, from a checkpoint or an export",
     "export": "write <model_dir>/export from a checkpoint",
     "check": "validate the config, build the model, try one step, and report; trains nothing",
@@ -51,10 +52,10 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument(
         "--checkpoint",
         metavar="WHICH",
-        help="evaluate, predict, export: 'best' (default where there is one), 'latest', a step or a folder",
+        help="evaluate, top_k, predict, export: 'best' (default where there is one), 'latest', a step or a folder",
     )
     p.add_argument("--export_dir", metavar="DIR", help="predict: score with this export instead of a checkpoint")
-    p.add_argument("--input", metavar="PATH", help="evaluate, predict: read this instead of the config's path")
+    p.add_argument("--input", metavar="PATH", help="evaluate, top_k, predict: read this instead of the config's path")
     p.add_argument("--output", metavar="DIR", help="predict: write here instead of the config's path")
     p.add_argument("--device", choices=["auto", "cpu", "cuda"], default="auto", help="where to compute")
     p.add_argument("--restart", action="store_true", help="train: forget the run in model_dir and begin anew")

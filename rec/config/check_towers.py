@@ -31,9 +31,17 @@ def check_towers(config: Proto, features: Sequence[Named]) -> Iterator[ConfigErr
                 "retrieval",
                 hint="remove it",
             )
+        if config.eval_config.HasField("top_k"):
+            raise ConfigError(
+                f"top_k has no effect: {model_config.WhichOneof('model')} is no retrieval model",
+                config.eval_config,
+                "top_k",
+                hint="remove it",
+            )
         return
     model = getattr(model_config, model_config.WhichOneof("model"))
     _check_inputs(model_config, model)
+    yield from _check_top_k(config.eval_config.top_k)
     by_name = {f.name: f for f in features}
     _check_sides(model_config, towers, by_name, data)
     if member is not None:
@@ -50,6 +58,16 @@ def check_towers(config: Proto, features: Sequence[Named]) -> Iterator[ConfigErr
         )
     yield from _unread(model_config, towers)
     yield from _unshared(model_config, model, towers, by_name)
+
+
+def _check_top_k(settings: Proto) -> Iterator[ConfigError]:
+    if any(k < 1 for k in settings.top_k):
+        raise ConfigError("top_k is 0", settings, "top_k", hint="give at least 1")
+    idle = [("seed", settings.sampled_negatives, "set sampled_negatives")]
+    idle += [("filter_seen", settings.seen_field, "name the column in seen_field")]
+    for name, needed, hint in idle:
+        if settings.HasField(name) and not needed:
+            yield ConfigError(f"{name} has no effect", settings, name, hint=hint)
 
 
 def _check_inputs(model_config: Proto, model: Proto) -> None:

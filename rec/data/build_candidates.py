@@ -73,8 +73,38 @@ class Retrieval:
     def item_file(self) -> ItemFile:
         """The item file of the sampler."""
         message = self.message
+        return self._item_file(
+            message.input_path if "input_path" in message.DESCRIPTOR.fields_by_name else message.item_input_path
+        )
+
+    def catalogue_file(self) -> ItemFile:
+        """The item file of the whole catalogue: `item_input_path`, or that of the sampler.
+
+        Raises:
+            ConfigError: there is none, or nothing says which column holds the item's id.
+        """
+        path, message = self.settings.item_input_path, self.message
+        if not path and message is None:
+            raise ConfigError(
+                "no item file says what the catalogue is",
+                self.config.model_config,
+                hint='set retrieval { item_input_path: "data/items.parquet" }',
+            )
+        if not self.identity.column:
+            raise ConfigError(
+                "nothing says which column holds the item's id",
+                self.config.model_config,
+                hint='set retrieval { item_id_field: "item_id" }',
+            )
+        return self._item_file(path) if path else self.item_file()
+
+    def _item_file(self, path: str) -> ItemFile:
+        message = self.message
+        if message is None:
+            columns = Encoder(self.item_features).columns
+            return ItemFile(path, id_field=self.settings.item_id_field, attributes=columns)
         return ItemFile(
-            message.input_path if "input_path" in message.DESCRIPTOR.fields_by_name else message.item_input_path,
+            path,
             id_field=message.item_id_field,
             attributes=message.attr_fields,
             attr_delimiter=message.attr_delimiter,

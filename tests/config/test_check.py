@@ -194,3 +194,21 @@ def test_a_multi_task_model_needs_towers() -> None:
     groups = 'feature_groups { group_name: "all" group_type: DEEP feature_names: "*" }'
     with pytest.raises(ConfigError, match="simple_multi_task has no task_towers"):
         load_text(TRAIN + FEATURES + f"model_config {{ {groups} simple_multi_task {{}} }}")
+
+
+RETRIEVAL = """
+  model_config {
+    feature_groups { group_name: "user" group_type: DEEP feature_names: "user_id" }
+    feature_groups { group_name: "item" group_type: DEEP feature_names: "item_id" }
+    dssm { user_tower { input: "user" } item_tower { input: "item" } output_dim: 4 in_batch_negative: true }
+    losses { softmax_cross_entropy {} }
+  }"""
+
+
+def test_top_k_metrics_are_for_retrieval_models_and_each_setting_does_something() -> None:
+    top_k = 'eval_config { top_k { relevant_field: "ids" seed: 3 filter_seen: false } }'
+    found = warnings(TRAIN + FEATURES + RETRIEVAL + top_k)
+    assert any("seed has no effect; set sampled_negatives" in w for w in found)
+    assert any("filter_seen has no effect; name the column in seen_field" in w for w in found)
+    with pytest.raises(ConfigError, match="top_k has no effect: multi_tower is no retrieval model"):
+        load_text(FULL + top_k)

@@ -1,0 +1,132 @@
+"""--mode top_k: metrics of a retrieval model's checkpoint against its whole item file."""
+
+from __future__ import annotations
+
+import argparse
+import math
+import time
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from rec.assemble import Job
+from rec.config.errors import ConfigError
+from rec.config.load import Loaded
+from rec.data.catalogue import Users
+from rec.data.encoder import Encoder
+from rec.data.sources import open_source
+from rec.features.towers import tower_features
+from rec.jobs.files import write_json
+from rec.jobs.restore import restored
+from rec.jobs.text import table
+from rec.world import World
+
+if TYPE_CHECKING:
+    from rec.metrics.catalogue import TopKReport
+
+
+def run(loaded: Loaded, args: argparse.Namespace, world: World) -> None:
+    """Measures on --input or the path of eval_config.top_k; prints and writes <model_dir>/top_k.json."""
+    job = Job(loaded, world, args.device)
+    config = job.config
+    if not config.eval_config.HasField("top_k"):
+        raise ConfigError(
+            "--mode top_k needs to know what users should find",
+            config,
+            hint='set eval_config { top_k { relevant_field: "item_ids" } }',
+        )
+    if world.size > 1:
+        raise ConfigError("--mode top_k runs in one process", hint="start it without torchrun")
+    settings = config.eval_config.top_k
+    path = args.input or settings.input_path or config.test_input_path or config.eval_input_path
+    users = open_users(job, path)
+    assert job.retrieval is not None
+    file = job.retrieval.catalogue_file()
+    ema = config.eval_config.use_dense_ema if config.eval_config.HasField("use_dense_ema") else None
+    network, checkpoint = restored(job, args, ema=ema)
+
+    from rec.train.top_k import TOP_K, item_vectors, measure, two_towers
+    from rec.train.vectors import TowerVectors
+
+    user, item = (
+        TowerVectors(network, job.features, config.model_config, side, device=job.device) for side in ("user", "item")
+    )
+    catalogue, vectors = item_vectors(item, file.items(users.id_type))
+    began = time.perf_counter()
+    report = measure(
+        two_towers(user, vectors),
+        users,
+        catalogue,
+        top_k=settings.top_k or TOP_K,
+        filter_seen=settings.filter_seen,
+        sampled=settings.sampled_negatives,
+        seed=settings.seed,
+    )
+    seconds = time.perf_counter() - began
+    about = {
+        "input": path,
+        "step": checkpoint.step,
+        "items": len(catalogue),
+        "seen": ("left out" if settings.filter_seen else "kept") if settings.seen_field else "not known",
+        "users_per_second": round((report.users + report.idle) / seconds),
+    }
+    write_json(job.model_dir / "top_k.json", as_json(report, about))
+    print(as_text(report, about))
+
+
+def open_users(job: Job, path: str) -> Users:
+    """The users of a path, with the columns that the user tower and `eval_config.top_k` name."""
+    config, settings = job.config, job.config.eval_config.top_k
+    encoder = Encoder(tower_features(job.features, config.model_config, "user"))
+    columns = [*encoder.columns, settings.relevant_field, settings.seen_field]
+    label = next(iter(config.data_config.label_fields), "")
+    if label not in open_source(path, config.data_config, encoder, columns=None).schema.names:
+        label = ""
+    columns = [name for name in dict.fromkeys([*columns, label]) if name]
+    source = open_source(path, config.data_config, encoder, columns=columns)
+    return Users(source, path, relevant=settings.relevant_field, seen=settings.seen_field, label=label)
+
+
+def as_json(report: TopKReport, about: Mapping[str, Any]) -> dict[str, Any]:
+    """What is written: values that are not defined are null."""
+
+    def known(values: Mapping[str, float]) -> dict[str, float | None]:
+        return {name: None if math.isnan(value) else value for name, value in values.items()}
+
+    return {
+        **about,
+        "users": report.users,
+        "users_without_relevant": report.idle,
+        "relevant": report.relevant,
+        "relevant_not_in_item_file": report.unknown,
+        "metrics": known(report.metrics),
+        "groups": {name: known(values) for name, values in report.groups.items()},
+    }
+
+
+def as_text(report: TopKReport, about: Mapping[str, Any]) -> str:
+    """What is printed: a line for each K, then groups of items and users."""
+    kinds: dict[str, dict[int, float]] = {}
+    for name, value in report.metrics.items():
+        kind, _, k = name.rpartition("_at_")
+        kinds.setdefault(kind, {})[int(k)] = value
+    ks = sorted({k for values in kinds.values() for k in values})
+    lines = [
+        f"step {about['step']:,}: {report.users:,} users, {report.relevant:,} relevant items, {about['items']:,} items "
+        f"ranked, seen ones {about['seen']}",
+        table(["K", *kinds], [[k, *(values.get(k, "-") for values in kinds.values())] for k in ks]),
+    ]
+    if report.unknown:
+        lines.append(f"{report.unknown:,} relevant items are not in the item file: they count as misses")
+    if report.idle:
+        lines.append(f"{report.idle:,} users have no relevant item and are in no metric")
+    if report.groups:
+        header = ["recall of", "items", "users", "relevant", *(f"at {k}" for k in ks)]
+        lines.append("")
+        lines.append(table(header, [_group(name, values, ks) for name, values in report.groups.items()]))
+    return "\n".join(lines)
+
+
+def _group(name: str, values: Mapping[str, float], ks: list[int]) -> list[object]:
+    recall = [values[f"recall_at_{k}"] for k in ks]
+    shown = ["-" if math.isnan(value) else value for value in recall]
+    return [name, values.get("items", "-"), values.get("users", "-"), values["relevant"], *shown]

@@ -1,0 +1,133 @@
+"""--mode top_k on configs/tiny: what it measures, writes and refuses."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from rec.assemble import Job
+from rec.config.load import load_config
+from rec.jobs.restore import restored
+from rec.main import WRONG_CONFIG, WRONG_DATA, main, parser
+from rec.train.vectors import TowerVectors
+from rec.world import World
+from tests.tiny_data import overrides, tiny_rows, write_tiny
+
+CONFIG = "configs/tiny/dssm.config"
+USER = ["user_id", "city", "age", "tags"]
+
+
+def settings(folder: Path, top_k: str, retrieval: str = "") -> list[str]:
+    items = f'item_id_field: "item_id" item_input_path: "{folder}/items.parquet"'
+    return [
+        *overrides(folder),
+        f"model_config {{ retrieval {{ {retrieval or items} }} }}",
+        *([f"eval_config {{ top_k {{ {top_k} }} }}"] if top_k else []),
+    ]
+
+
+def run(sets: list[str], *args: str) -> int:
+    return main(["--pipeline_config", CONFIG, "-q", *(a for text in sets for a in ("--set", text)), *args])
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = write_tiny(tmp_path_factory.mktemp("tiny"), train=600, evaluation=100)
+    assert run([*settings(folder, ""), "train_config { num_epochs: 1 }"]) == 0
+    rows = tiny_rows(30, seed=5)
+    draw = np.random.default_rng(0)
+    wanted = [draw.choice(200, 1 + n % 4, replace=False) for n in range(30)]
+    had = [draw.choice(200, n, replace=False) for n in range(30)]
+    lists = {"item_ids": wanted, "seen_ids": had}
+    columns = {name: pa.array(values, pa.list_(pa.int32())) for name, values in lists.items()}
+    table = pa.table({name: rows[name] for name in USER} | columns)
+    pq.write_table(table, folder / "users.parquet")
+    return folder
+
+
+def test_metrics_are_those_of_sorting_all_items_by_the_trained_vectors(trained, capsys):
+    top_k = 'relevant_field: "item_ids" seen_field: "seen_ids" top_k: [5, 20] sampled_negatives: 50'
+    sets = settings(trained, f'{top_k} input_path: "{trained}/users.parquet"')
+    assert run(sets, "--mode", "top_k") == 0
+    found = json.loads((trained / "model/top_k.json").read_text())
+
+    job = Job(load_config(CONFIG, sets), World(), "cpu")
+    network, _ = restored(job, parser().parse_args(["--pipeline_config", CONFIG]))
+    users, items = (
+        TowerVectors(network, job.features, job.config.model_config, side)(
+            pq.read_table(trained / file).combine_chunks().to_batches()[0]
+        )
+        for side, file in (("user", "users.parquet"), ("item", "items.parquet"))
+    )
+    wanted, seen = (pq.read_table(trained / "users.parquet")[name].to_pylist() for name in ("item_ids", "seen_ids"))
+    recalls, firsts = [], set()
+    for row, want, had in zip(users @ items.T, wanted, seen, strict=True):
+        order = [i for i in row.argsort(descending=True).tolist() if i not in set(had) - set(want)][:20]
+        recalls.append(len(set(order) & set(want)) / len(want))
+        firsts |= set(order)
+    assert found["metrics"]["recall_at_20"] == pytest.approx(np.mean(recalls))
+    assert found["metrics"]["coverage_at_20"] == pytest.approx(len(firsts) / 200)
+    # 20 of 51 by chance, and 20 of 200
+    assert found["metrics"]["sampled50_hr_at_20"] > found["metrics"]["recall_at_20"]
+    assert (found["users"], found["items"], found["seen"]) == (30, 200, "left out")
+    assert found["groups"]["cold users"]["users"] == 1
+    assert found["groups"]["popularity 10"]["items"] == 20
+    shown = capsys.readouterr().out
+    assert f"{found['metrics']['recall_at_20']:.5f}" in shown
+    assert "sampled50_hr" in shown
+
+
+def test_one_item_a_row_counts_where_its_label_is_positive(trained):
+    assert run(settings(trained, 'relevant_field: "item_id" top_k: 10'), "--mode", "top_k") == 0
+    found = json.loads((trained / "model/top_k.json").read_text())
+    clicks = pq.read_table(trained / "eval")["click"].to_numpy()
+    assert found["users"] == found["relevant"] == int(clicks.sum())
+    assert found["metrics"]["recall_at_10"] == found["metrics"]["hr_at_10"]
+    assert found["seen"] == "not known"
+
+
+@pytest.mark.parametrize(
+    ("top_k", "retrieval", "code", "text"),
+    [
+        ("", "", WRONG_CONFIG, "needs to know what users should find"),
+        ("top_k: 5", "", WRONG_CONFIG, "relevant_field"),
+        ('relevant_field: "item_id" top_k: 0', "", WRONG_CONFIG, "top_k is 0"),
+        ('relevant_field: "item_id"', 'item_id_field: "item_id"', WRONG_CONFIG, "no item file says"),
+        ('relevant_field: "item_idd"', "", WRONG_DATA, 'did you mean "item_id"'),
+        ('relevant_field: "city"', "", WRONG_DATA, "no relevant item is in the item file"),
+        ('relevant_field: "item_id" seen_field: "city"', "", WRONG_DATA, "holds ids of kind string"),
+    ],
+)
+def test_what_is_refused(trained, capsys, top_k, retrieval, code, text):
+    assert run(settings(trained, top_k, retrieval), "--mode", "top_k") == code
+    err = capsys.readouterr().err
+    assert text in err
+
+
+def test_an_unreadable_user_is_told_with_its_row(trained, tmp_path, capsys):
+    rows = pq.read_table(trained / "users.parquet")
+    users = rows["user_id"].to_pylist()
+    users[7] = 50
+    pq.write_table(rows.set_column(0, "user_id", pa.array(users)), tmp_path / "users.parquet")
+    sets = settings(trained, 'relevant_field: "item_ids"')
+    assert run(sets, "--mode", "top_k", "--input", str(tmp_path / "users.parquet")) == WRONG_DATA
+    assert 'users.parquet, row 7, column "user_id": 50' in capsys.readouterr().err
+
+
+def test_ids_that_the_item_file_lacks_are_misses_or_an_error(trained, tmp_path, capsys):
+    rows = pq.read_table(trained / "users.parquet").slice(0, 2)
+    wanted = pa.array([[3, 900], [901]], pa.list_(pa.int64()))
+    pq.write_table(rows.set_column(rows.column_names.index("item_ids"), "item_ids", wanted), tmp_path / "users.parquet")
+    sets = settings(trained, 'relevant_field: "item_ids" top_k: 200')
+    assert run(sets, "--mode", "top_k", "--input", str(tmp_path / "users.parquet")) == 0
+    found = json.loads((trained / "model/top_k.json").read_text())
+    assert found["relevant_not_in_item_file"] == 2
+    assert found["metrics"]["recall_at_200"] == 1 / 4
+    pq.write_table(pq.read_table(tmp_path / "users.parquet").slice(1), tmp_path / "users.parquet")
+    assert run(sets, "--mode", "top_k", "--input", str(tmp_path / "users.parquet")) == WRONG_DATA
+    assert "no relevant item is in the item file" in capsys.readouterr().err
