@@ -6,6 +6,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from rec.modules.dropout import Dropout
 from rec.modules.linear import Linear
 
 
@@ -86,7 +87,7 @@ class _Interacting(nn.Module):
         if use_residual:
             same = width == attention_dim
             self.residual = nn.Identity() if same else Linear(width, attention_dim, bias=False)
-        self.dropout = nn.Dropout(dropout_ratio) if dropout_ratio > 0 else nn.Identity()
+        self.dropout = Dropout(dropout_ratio) if dropout_ratio > 0 else nn.Identity()
         self.norm = nn.LayerNorm(attention_dim) if use_ln else nn.Identity()
 
     def forward(self, x_BFD: Tensor) -> Tensor:

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from rec.modules.dropout import Dropout
 from rec.modules.linear import Linear
 
 
@@ -67,7 +68,7 @@ class FusingCrossLayers(nn.Module):
         # Statistics per head over rows and columns: one row is enough for a variance.
         self.bns = nn.ModuleList(nn.BatchNorm1d(num_heads) if use_bn else nn.Identity() for _ in range(cross_num))
         self.lns = nn.ModuleList(nn.LayerNorm(half) if use_ln else nn.Identity() for _ in range(cross_num))
-        self.dropout = nn.Dropout(dropout_ratio) if dropout_ratio > 0 else nn.Identity()
+        self.dropout = Dropout(dropout_ratio) if dropout_ratio > 0 else nn.Identity()
 
     def forward(self, x_BHD: Tensor) -> Tensor:
         """[B, H, D] -> the last layer's output, [B, H, D]."""

@@ -6,6 +6,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from rec.modules.dropout import Dropout
 from rec.modules.linear import SMALL_GAIN, Linear
 
 
@@ -72,4 +73,4 @@ class GatedFusion(nn.Module):
 def _dropout(ratio: float) -> nn.Module:
     if not 0 <= ratio < 1:
         raise ValueError(f"dropout_ratio {ratio} must lie in [0, 1)")
-    return nn.Dropout(ratio) if ratio > 0 else nn.Identity()
+    return Dropout(ratio) if ratio > 0 else nn.Identity()

@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from rec.modules.dropout import Dropout
 from rec.modules.linear import Linear
 from rec.ops.causal_conv1d import causal_conv1d_silu
 from rec.ops.dtypes import widened
@@ -199,10 +200,10 @@ class Mamba4RecLayer(nn.Module):
         self.mamba = MambaBlock(width, d_state=d_state, d_conv=d_conv, expand=expand)
         self.norm = nn.LayerNorm(width, eps=1e-12)
         self.feed_forward = nn.Sequential(
-            Linear(width, 4 * width), nn.GELU(), nn.Dropout(dropout), Linear(4 * width, width), nn.Dropout(dropout)
+            Linear(width, 4 * width), nn.GELU(), Dropout(dropout), Linear(4 * width, width), Dropout(dropout)
         )
         self.feed_forward_norm = nn.LayerNorm(width, eps=1e-12)
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
 
     def forward(self, h_ND: Tensor, lengths_B: Tensor) -> Tensor:
         """[N, D] -> [N, D]."""
@@ -250,7 +251,7 @@ class Mamba4RecLayers(nn.Module):
             for _ in range(num_layers)
         )
         self.norm = nn.LayerNorm(width, eps=1e-12)
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
         if mamba_init == "RECBOLE":
             self.apply(_as_recbole)
 

@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from rec.modules.activation import activation as activation_of
+from rec.modules.dropout import Dropout
 from rec.modules.linear import Linear
 
 
@@ -53,7 +54,7 @@ class MaskBlock(nn.Module):
             hidden.append(nn.LayerNorm(hidden_dim))
         hidden.append(activation_of(activation, hidden_dim))
         if dropout_ratio > 0:
-            hidden.append(nn.Dropout(dropout_ratio))
+            hidden.append(Dropout(dropout_ratio))
         self.hidden = nn.Sequential(*hidden)
 
     def forward(self, h: Tensor, fields_BD: Tensor) -> Tensor:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from torch import Tensor, nn
 
 from rec.modules.activation import activation as activation_of
+from rec.modules.dropout import Dropout
 from rec.modules.linear import Linear
 from rec.modules.norm import BatchNorm
 
@@ -57,7 +58,7 @@ class MLP(nn.Module):
             if activation.strip():
                 layers.append(activation_of(activation, units))
             if ratio > 0:
-                layers.append(nn.Dropout(ratio))
+                layers.append(Dropout(ratio))
             width = units
         self.layers = nn.Sequential(*layers)
         self.out_features = width
