@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from rec.modules.activation import activation as activation_of
 from rec.modules.attention import SelfAttention
+from rec.modules.dropout import Dropout
 from rec.modules.linear import Linear
 from rec.ops.jagged import row_at
 
@@ -57,7 +58,7 @@ class TransformerLayer(nn.Module):
         hidden = ffn_dim or width
         self.ffn = nn.Sequential(Linear(width, hidden), activation_of(activation, hidden), Linear(hidden, width))
         self.norm_attention, self.norm_ffn = nn.LayerNorm(width), nn.LayerNorm(width)
-        self.dropout = nn.Dropout(dropout_ratio) if dropout_ratio > 0 else nn.Identity()
+        self.dropout = Dropout(dropout_ratio) if dropout_ratio > 0 else nn.Identity()
 
     def forward(self, x_ND: Tensor, lengths_B: Tensor, kept_B: Tensor) -> Tensor:
         """All steps.
