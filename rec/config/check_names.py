@@ -30,7 +30,8 @@ def _named(configs: Sequence[Proto], oneof: str) -> list[str]:
     names: list[str] = []
     for config in configs:
         member = config.WhichOneof(oneof)
-        if member is None or member == "prediction_stats":  # watched, but nothing to improve
+        # Watched, but nothing to improve; a term that an evaluation may not have.
+        if member is None or member in ("prediction_stats", "prediction_loss"):
             continue
         name = reported_name(config, oneof)
         if name in names:  # two grouped_auc with other keys
@@ -46,7 +47,7 @@ def reported_name(config: Proto, oneof: str) -> str:
     message = getattr(config, member)
     if member.startswith("custom_"):
         return message.class_path.replace(":", ".").rpartition(".")[2]
-    if member == "prediction_stats":
+    if member in ("prediction_stats", "prediction_loss"):
         return message.prediction
     return f"{member[:-1]}{message.top_k}" if member.endswith("_at_k") else member
 

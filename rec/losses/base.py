@@ -17,7 +17,7 @@ from rec.config.registry import Registry
 
 LOSSES = Registry("loss", "rec.losses")
 
-Kind = Literal["binary", "multiclass", "regression"]
+Kind = Literal["binary", "multiclass", "regression", "any"]
 
 
 @dataclass(frozen=True)
@@ -47,10 +47,14 @@ class Loss(ABC):
 
     Attributes:
         kind: what the logits mean, hence what is served: `binary` (logits [B], probs), `multiclass`
-            (logits [B, C], probs), `regression` (the value itself).
+            (logits [B, C], probs), `regression` (the value itself). `any` does not read them, and stands beside
+            another.
+        prediction: name of a prediction that it reads in place of the logits; "" for the logits. Where the model
+            gives it in training only, evaluations leave the loss out.
     """
 
     kind: ClassVar[Kind] = "binary"
+    prediction: str = ""
 
     @abstractmethod
     def __call__(self, logits: Tensor, labels: Tensor) -> Tensor:

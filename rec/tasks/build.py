@@ -219,7 +219,14 @@ def _losses(message: Any, name: str) -> dict[str, Loss]:
 
 
 def _kind(message: Any, losses: dict[str, Loss]) -> Any:
-    kinds = {loss.kind for loss in losses.values()}
+    kinds = {loss.kind for loss in losses.values()} - {"any"}
+    if not kinds:
+        raise ConfigError(
+            f"{' and '.join(losses)} do not say what the logits are",
+            message,
+            "losses",
+            hint="add a loss of the label, e.g. losses { binary_cross_entropy {} }",
+        )
     if len(kinds) > 1:
         listed = ", ".join(f"{name} ({loss.kind})" for name, loss in losses.items())
         raise ConfigError(f"losses read the same logits differently: {listed}", message, "losses")

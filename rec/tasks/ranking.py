@@ -83,6 +83,8 @@ class RankingTask(MeasuredTask):
         weights = self.row_weights.of(batch)
         result = {}
         for name, loss in self.losses.items():
+            if loss.prediction and loss.prediction not in predictions and not torch.is_grad_enabled():
+                continue  # a term of training, in an evaluation
             part = loss.sums(logits, labels, weights, predictions=predictions)
             result[f"loss_{name}{self.suffix}"] = LossSum(part.numerator * self.weight, part.denominator)
         return result

@@ -72,7 +72,10 @@ class Case:
         tensors = {}
         for g in self.groups:
             if g.type == "SEQUENCE":
-                lengths = torch.randint(self.shortest, g.max_length + 1, (rows,), generator=generator)
+                # Sequences of one model are of equal lengths.
+                lengths = torch.randint(
+                    self.shortest, g.max_length + 1, (rows,), generator=torch.Generator().manual_seed(seed)
+                )
                 tensors[f"{g.name}.lengths"] = lengths
                 if g.query_width:
                     tensors[f"{g.name}.query"] = draw(rows, g.query_width)
@@ -258,6 +261,20 @@ CASES = [
         (sequence("seq", 8, 8),),
     ),
     Case("simple_multi_task", f"simple_multi_task {{ {TASKS} }}", (DEEP,), outputs=TASK_OUTPUTS),
+    Case(
+        "dien",
+        f"""dien {{ input: "seq" deep_input: "deep" negative_input: "not" final {MLP} }}""",
+        (DEEP, sequence("seq", 6, 8), sequence("not", 0, 8)),
+        outputs=("logits", "next_click"),
+        kernels=True,
+    ),
+    Case(
+        "dien_without_next_click",
+        f"""dien {{ input: "seq" hidden_dim: 5 next_click: false final {MLP} }}""",
+        (sequence("seq", 8, 8),),
+        num_class=3,
+        kernels=True,
+    ),
     Case(
         "mamba4rec_ctr",
         f"""mamba4rec {{ input: "seq" layers {{ num_layers: 2 d_state: 4 }}

@@ -245,3 +245,13 @@ def test_custom_loss_that_reduces_is_refused():
 def test_custom_loss_with_an_unknown_argument_is_told():
     with pytest.raises(ConfigError, match="Quantile"):
         custom("Quantile", quantile=0.9)
+
+
+def test_a_term_of_the_model_is_its_weighted_mean_times_its_weight():
+    term = LOSSES.build(loss_pb2.PredictionLoss(prediction="next_click", weight=0.5))
+    predictions = {"next_click": torch.tensor([1.0, 3.0]), "gate": torch.zeros(2, 4)}
+    labels, weights = torch.zeros(2), torch.tensor([3.0, 1.0])
+    # (3 * 1 + 1 * 3) / 4 * 0.5
+    assert term.sums(labels, labels, weights, predictions=predictions).mean().item() == 0.75
+    with pytest.raises(ConfigError, match='no "gate" of one number a row; such are: "next_click"'):
+        LOSSES.build(loss_pb2.PredictionLoss(prediction="gate")).sums(labels, labels, None, predictions=predictions)

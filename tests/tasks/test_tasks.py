@@ -390,3 +390,24 @@ def test_predictions_are_served_as_they_are_on_request():
 def test_a_prediction_served_twice_is_refused():
     with pytest.raises(ConfigError, match="names one twice"):
         build(f'mdaf {{}} {BCE} served_predictions: ["gate", "gate"]')
+
+
+TERM = 'losses { prediction_loss { prediction: "next_click" weight: 2 } }'
+
+
+def test_a_term_of_the_model_is_added_in_training_and_left_out_of_evaluations():
+    (task,) = build(f"dien {{}} {BCE} {TERM}")
+    batch = batch_of(y=torch.tensor([1.0, 0.0]))
+    predictions = {"logits": torch.zeros(2), "next_click": torch.tensor([0.5, 1.0])}
+    losses = {name: loss.mean().item() for name, loss in task.loss(predictions, batch).items()}
+    assert losses == pytest.approx({"loss_binary_cross_entropy": math.log(2), "loss_next_click": 1.5})
+    with pytest.raises(ConfigError, match='no "next_click"'):
+        task.loss({"logits": torch.zeros(2)}, batch)
+    evaluation = Evaluation([task])
+    evaluation.update({"logits": torch.zeros(2)}, batch)
+    assert list(evaluation.compute()) == ["loss", "loss_binary_cross_entropy"]
+
+
+def test_a_term_alone_does_not_say_what_the_logits_are():
+    with pytest.raises(ConfigError, match="add a loss of the label"):
+        build(f"dien {{}} {TERM}")

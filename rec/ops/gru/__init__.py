@@ -1,0 +1,21 @@
+"""A GRU with attention in its update gate over jagged rows (AUGRU of DIEN). The loop over time is PyTorch's."""
+
+from __future__ import annotations
+
+from torch import Tensor, fx
+
+from rec.ops.gru import reference
+from rec.ops.scripted import graph_call
+
+__all__ = ["attentional_gru", "reference"]
+
+
+def attentional_gru(
+    gates_NG: Tensor, weight_GH: Tensor, bias_G: Tensor, attention_N: Tensor, lengths_B: Tensor
+) -> Tensor:
+    """States of every step, [N, H]; see `rec.ops.gru.reference`."""
+    arguments = (gates_NG, weight_GH, bias_G, attention_N, lengths_B)
+    # The loop follows the data: TorchScript compiles it, FX cannot unroll it.
+    if isinstance(gates_NG, fx.Proxy):
+        return graph_call(reference.attentional_gru, *arguments)  # type: ignore[return-value]
+    return reference.attentional_gru(*arguments)
