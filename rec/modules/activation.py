@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from rec.modules.norm import BatchNorm
+from rec.ops.gelu import gelu
 
 _CALL = re.compile(r"(?:(?:torch\.)?nn\.)?(?P<name>\w+)\s*(?:\((?P<args>[^()]*)\))?")
 
@@ -47,6 +48,14 @@ class Dice(nn.Module):
         return x_BD * (self.alpha + p * (1 - self.alpha))
 
 
+class GELU(nn.GELU):
+    """As PyTorch's, by `rec.ops.gelu`."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Any shape."""
+        return gelu(x, approximate=self.approximate)
+
+
 # Name -> (constructor given the width, keyword arguments that a config may set).
 _ACTIVATIONS: Mapping[str, tuple[Callable[..., nn.Module], tuple[str, ...]]] = {
     # In place: saves one [B, width] buffer a layer. What comes before (linear, norms) does not need its output.
@@ -56,7 +65,7 @@ _ACTIVATIONS: Mapping[str, tuple[Callable[..., nn.Module], tuple[str, ...]]] = {
     "PReLU": (lambda width, **kw: nn.PReLU(**kw), ("num_parameters", "init")),
     "ELU": (lambda width, **kw: nn.ELU(**kw), ("alpha",)),
     "SELU": (lambda width: nn.SELU(), ()),
-    "GELU": (lambda width, **kw: nn.GELU(**kw), ("approximate",)),
+    "GELU": (lambda width, **kw: GELU(**kw), ("approximate",)),
     "SiLU": (lambda width: nn.SiLU(), ()),
     "Mish": (lambda width: nn.Mish(), ()),
     "Softplus": (lambda width, **kw: nn.Softplus(**kw), ("beta", "threshold")),

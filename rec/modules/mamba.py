@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from rec.modules.activation import GELU
 from rec.modules.dropout import Dropout
 from rec.modules.linear import Linear
 from rec.ops.causal_conv1d import causal_conv1d_silu
@@ -200,7 +201,7 @@ class Mamba4RecLayer(nn.Module):
         self.mamba = MambaBlock(width, d_state=d_state, d_conv=d_conv, expand=expand)
         self.norm = nn.LayerNorm(width, eps=1e-12)
         self.feed_forward = nn.Sequential(
-            Linear(width, 4 * width), nn.GELU(), Dropout(dropout), Linear(4 * width, width), Dropout(dropout)
+            Linear(width, 4 * width), GELU(), Dropout(dropout), Linear(4 * width, width), Dropout(dropout)
         )
         self.feed_forward_norm = nn.LayerNorm(width, eps=1e-12)
         self.dropout = Dropout(dropout)

@@ -139,8 +139,13 @@ def main() -> int:
     parser.add_argument("--set", action="append", default=[])
     args = parser.parse_args()
     sys.path.insert(0, str(REPO))
+    from tests.tiny_data import overrides, write_tiny
+
     with tempfile.TemporaryDirectory() as folder:
-        found = torture(args.pipeline_config, [SETTINGS, *args.set], Path(folder), kills=args.kills, seed=args.seed)
+        # Its own rows, where the config reads those of configs/tiny; --set points another config at its data.
+        tiny = overrides(write_tiny(Path(folder) / "data"))[:2] if "tiny" in Path(args.pipeline_config).parts else []
+        settings = [SETTINGS, *tiny, *args.set]
+        found = torture(args.pipeline_config, settings, Path(folder), kills=args.kills, seed=args.seed)
     print("\n".join(found) or "bit-equal")
     return 1 if found else 0
 
