@@ -7,15 +7,15 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-# Where more than this share of a block may be among the best, sorting it whole is faster than picking them out.
-_FEW = 0.25
+# Neighbouring items that are looked at as one, and the share of a block beyond which it is sorted as a whole.
+_RUN, _FEW = 64, 0.25
 
 
 class RunningTopK:
     """The K best items of each user over blocks of scores; memory is that of one block.
 
-    After the first block few scores reach the K-th best so far (K/b of a random b-th block), so a block costs one
-    comparison a score, and sorting only of those few. Which of several items with the K-th score are among the best
+    After the first block few scores reach the K-th best so far (K/b of a random b-th block), so a block costs the
+    maximum of each run of 64 scores, and sorting only of the few runs that matter. Which of several items with the K-th score are among the best
     is not said.
 
     Args:
@@ -50,17 +50,22 @@ class RunningTopK:
     def _candidates(self, scores: Tensor) -> tuple[Tensor, Tensor]:
         """Scores and columns, [U, c], of the block that can be among the best."""
         users, width = scores.shape
-        k = self.scores.shape[1]
-        better = (scores <= self.scores[:, -1:]).logical_not_()  # so that nan shows
-        counts = better.sum(1)
-        most = int(counts.max())
-        if most > width * _FEW:
-            values, columns = scores.topk(min(k, width), dim=1)
+        worst = self.scores[:, -1:]
+        whole = width - width % _RUN
+        # The greatest of each run of neighbours is cheap, and few runs hold anything that matters.
+        runs = scores[:, :whole].unflatten(1, (-1, _RUN))
+        better = (runs.amax(2) <= worst).logical_not_()  # so that nan shows
+        counts = better.count_nonzero(1)
+        most = int(counts.max()) if whole else 0
+        if most * _RUN > width * _FEW or not whole:
+            values, columns = scores.topk(min(self.scores.shape[1], width), dim=1)
             return values, columns
-        rows, columns = better.nonzero(as_tuple=True)
+        rows, numbers = better.nonzero(as_tuple=True)
         place = torch.arange(len(rows), device=rows.device) - (counts.cumsum(0) - counts)[rows]
-        values = scores.new_full((users, most), float("-inf"))
-        numbers = columns.new_zeros(users, most)
-        values[rows, place] = scores[rows, columns]
-        numbers[rows, place] = columns
-        return values, numbers
+        within = torch.arange(_RUN, device=rows.device)
+        values = scores.new_full((users, most, _RUN), float("-inf"))
+        columns = rows.new_zeros(users, most, _RUN)
+        values[rows, place] = runs[rows, numbers]
+        columns[rows, place] = numbers[:, None] * _RUN + within
+        rest = torch.arange(whole, width, device=rows.device).expand(users, -1)
+        return torch.cat([values.flatten(1), scores[:, whole:]], 1), torch.cat([columns.flatten(1), rest], 1)

@@ -206,7 +206,7 @@ def test_equal_to_sorting_everything_in_any_blocks(levels: int, width: int, bloc
 
 
 @pytest.mark.parametrize("k", [1, 10, 300])
-@pytest.mark.parametrize("width", [1, 64, 1000])
+@pytest.mark.parametrize("width", [1, 64, 130, 400, 1000])
 def test_running_top_k_is_that_of_the_whole(k: int, width: int):
     scores = torch.rand(6, 1000, generator=torch.Generator().manual_seed(k))
     running = RunningTopK(6, k)
