@@ -43,8 +43,10 @@ CPU = [TORCH, f"fbgemm-gpu-cpu=={FBGEMM}", f"fbgemm-gpu=={FBGEMM}+cpu", TORCHREC
 GPU = [TORCH, f"fbgemm-gpu=={FBGEMM},!={FBGEMM}+cpu", TORCHREC]
 
 PLOTS = ["matplotlib>=3.9"]  # of tools.experiment
+INDEX = ["faiss-cpu>=1.10"]  # of --mode index and --mode search
 TEST = [
     *PLOTS,
+    *INDEX,
     "pytest>=8",
     "pytest-xdist>=3",
     "xxhash",
@@ -167,7 +169,7 @@ class Sdist(sdist):
 
 setup(
     install_requires=requirements(device()),
-    extras_require={"cpu": CPU, "gpu": GPU, "plots": PLOTS, "test": TEST, "lint": LINT},
+    extras_require={"cpu": CPU, "gpu": GPU, "plots": PLOTS, "index": INDEX, "test": TEST, "lint": LINT},
     ext_modules=[NATIVE],
     cmdclass={"build_py": BuildPy, "sdist": Sdist, "protos": BuildProtos},
 )

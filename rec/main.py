@@ -1,6 +1,6 @@
 """Command line: arguments -> config -> job -> exit code.
 
-    python -m rec.main --pipeline_config X [--mode train|evaluate|top_k|predict|export|check]
+    python -m rec.main --pipeline_config X [--mode train|evaluate|top_k|predict|export|index|search|check]
 
 Exit codes: 0 done, 2 the config (or the command line) is wrong, 3 data is missing or wrong, 1 anything else.
 """
@@ -28,6 +28,8 @@ MODES = {
     "top_k": "metrics of a retrieval model's checkpoint against its whole item file (eval_config { top_k })",
     "predict": "score predict_input_path into parquet, from a checkpoint or an export",
     "export": "write <model_dir>/export from a checkpoint",
+    "index": "vectors of all items by the exported item tower, and a faiss index over them, into <model_dir>/index",
+    "search": "the nearest items of each row of predict_input_path, by the exported user tower and the index",
     "check": "validate the config, build the model, try one step, and report; trains nothing",
 }
 
@@ -54,9 +56,11 @@ def parser() -> argparse.ArgumentParser:
         metavar="WHICH",
         help="evaluate, top_k, predict, export: 'best' (default where there is one), 'latest', a step or a folder",
     )
-    p.add_argument("--export_dir", metavar="DIR", help="predict: score with this export instead of a checkpoint")
-    p.add_argument("--input", metavar="PATH", help="evaluate, top_k, predict: read this instead of the config's path")
-    p.add_argument("--output", metavar="DIR", help="predict: write here instead of the config's path")
+    p.add_argument("--export_dir", metavar="DIR", help="predict, index, search: take this export")
+    p.add_argument(
+        "--input", metavar="PATH", help="evaluate, top_k, predict, search: read this instead of the config's path"
+    )
+    p.add_argument("--output", metavar="DIR", help="predict, search: write here instead of the config's path")
     p.add_argument("--device", choices=["auto", "cpu", "cuda"], default="auto", help="where to compute")
     p.add_argument("--restart", action="store_true", help="train: forget the run in model_dir and begin anew")
     p.add_argument("-q", "--quiet", action="store_true", help="warnings and errors only")

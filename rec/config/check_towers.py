@@ -31,13 +31,14 @@ def check_towers(config: Proto, features: Sequence[Named]) -> Iterator[ConfigErr
                 "retrieval",
                 hint="remove it",
             )
-        if config.eval_config.HasField("top_k"):
-            raise ConfigError(
-                f"top_k has no effect: {model_config.WhichOneof('model')} is no retrieval model",
-                config.eval_config,
-                "top_k",
-                hint="remove it",
-            )
+        for block, name in ((config.eval_config, "top_k"), (config.export_config, "index")):
+            if block.HasField(name):
+                raise ConfigError(
+                    f"{name} has no effect: {model_config.WhichOneof('model')} is no retrieval model",
+                    block,
+                    name,
+                    hint="remove it",
+                )
         return
     model = getattr(model_config, model_config.WhichOneof("model"))
     _check_inputs(model_config, model)

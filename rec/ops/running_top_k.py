@@ -15,8 +15,8 @@ class RunningTopK:
     """The K best items of each user over blocks of scores; memory is that of one block.
 
     After the first block few scores reach the K-th best so far (K/b of a random b-th block), so a block costs the
-    maximum of each run of 64 scores, and sorting only of the few runs that matter. Which of several items with the K-th score are among the best
-    is not said.
+    maximum of each run of 64 scores, and sorting only of the few runs that matter. Which of several items with the
+    K-th score are among the best is not said.
 
     Args:
         users: U.

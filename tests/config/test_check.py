@@ -212,3 +212,5 @@ def test_top_k_metrics_are_for_retrieval_models_and_each_setting_does_something(
     assert any("filter_seen has no effect; name the column in seen_field" in w for w in found)
     with pytest.raises(ConfigError, match="top_k has no effect: multi_tower is no retrieval model"):
         load_text(FULL + top_k)
+    with pytest.raises(ConfigError, match="index has no effect: multi_tower is no retrieval model"):
+        load_text(FULL + "export_config { index { flat {} } }")

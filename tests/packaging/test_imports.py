@@ -12,6 +12,7 @@ ROOT = Path(__file__).parents[2]
 
 # Module -> requirement in setup.py (or what brings it).
 REQUIRED = {
+    "faiss": "faiss-cpu, of the extra index",
     "fbgemm_gpu": "fbgemm-gpu-cpu or fbgemm-gpu",
     "fsspec": "fsspec",
     "google": "protobuf",

@@ -1,0 +1,160 @@
+"""The vectors of all items and an index over them, in a folder: written by one job, searched by others."""
+
+# V items, U users, D width of the vectors, K items found
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from rec.config.errors import ConfigError, DataError
+from rec.protos import export_pb2
+
+ITEMS, INDEX, MANIFEST = "items.parquet", "index.faiss", "manifest.json"
+ID, VECTOR = "id", "vector"
+
+
+def faiss() -> Any:
+    """The library.
+
+    Raises:
+        ConfigError: it is not installed.
+    """
+    try:
+        import faiss as library
+    except ImportError as error:
+        raise ConfigError(
+            f"an index needs faiss: {error}", hint="pip install 'protorec[index]', or pip install faiss-cpu"
+        ) from error
+    return library
+
+
+def write_vectors(path: Path, pieces: Iterable[tuple[pa.Array, np.ndarray]]) -> np.ndarray:
+    """Write ids and vectors as parquet, a row an item: `id`, and `vector`, a list of D float32.
+
+    Args:
+        path: the file.
+        pieces: ids, and vectors [n, D].
+
+    Returns:
+        All vectors, [V, D].
+
+    Raises:
+        DataError: no items, or a vector that is not finite.
+    """
+    kept: list[np.ndarray] = []
+    writer: pq.ParquetWriter | None = None
+    try:
+        for ids, vectors in pieces:
+            vectors = np.ascontiguousarray(vectors, np.float32)
+            if not np.isfinite(vectors).all():
+                raise DataError("vectors of items are not finite: the training diverged")
+            column = pa.FixedSizeListArray.from_arrays(pa.array(vectors.ravel()), vectors.shape[1])
+            table = pa.table({ID: ids, VECTOR: column})
+            writer = writer or pq.ParquetWriter(path, table.schema)
+            writer.write_table(table)
+            kept.append(vectors)
+    finally:
+        if writer is not None:
+            writer.close()
+    if not sum(map(len, kept)):
+        raise DataError("the item file has no items")
+    return np.concatenate(kept)
+
+
+def build(vectors: np.ndarray, config: export_pb2.ItemIndex) -> Any:
+    """A faiss index for inner products over vectors [V, D]; cosine towers give vectors of length 1.
+
+    Raises:
+        ConfigError: a parameter that cannot be, or faiss is not installed.
+    """
+    library = faiss()
+    count, width = vectors.shape
+    kind = config.WhichOneof("kind") or "flat"
+    if kind == "ivf":
+        lists = config.ivf.nlist or min(count, max(1, round(4 * math.sqrt(count))))
+        if lists > count:
+            raise ConfigError(f"nlist is {lists}, but there are {count} items", config.ivf, "nlist")
+        index = library.IndexIVFFlat(library.IndexFlatIP(width), width, lists, library.METRIC_INNER_PRODUCT)
+        index.cp.min_points_per_centroid = 1  # a small catalogue is no reason for its warning
+        index.train(vectors)
+        index.nprobe = config.ivf.nprobe
+    elif kind == "hnsw":
+        if config.hnsw.m < 2:
+            raise ConfigError(f"m is {config.hnsw.m}, expected at least 2", config.hnsw, "m", hint="32 is usual")
+        index = library.IndexHNSWFlat(width, config.hnsw.m, library.METRIC_INNER_PRODUCT)
+        index.hnsw.efConstruction = config.hnsw.ef_construction
+        index.hnsw.efSearch = config.hnsw.ef_search
+    else:
+        index = library.IndexFlatIP(width)
+    index.add(vectors)
+    return index
+
+
+def search(index: Any, users: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
+    """The nearest items of users [U, D]: float32 scores and int64 numbers, [U, K], -1 where fewer were found."""
+    if hasattr(index, "hnsw"):
+        index.hnsw.efSearch = max(index.hnsw.efSearch, k)
+    return index.search(np.ascontiguousarray(users, np.float32), min(k, index.ntotal))
+
+
+def agreement(found: np.ndarray, exact: np.ndarray) -> float:
+    """Share of the exact nearest items [U, K] that were found."""
+    row = np.arange(len(exact))[:, None] * (1 + max(exact.max(initial=0), found.max(initial=0)))
+    return float(np.isin((exact + row)[exact >= 0], (found + row)[found >= 0]).mean())
+
+
+class ItemIndex:
+    """An index folder.
+
+    Args:
+        folder: what `--mode index` wrote.
+
+    Attributes:
+        ids: of the items, [V].
+        manifest: `kind`, `items`, `dimension`, `step` of the exported towers, and what was measured.
+
+    Raises:
+        DataError: there is none, or it is not whole.
+    """
+
+    def __init__(self, folder: str | Path) -> None:
+        folder = Path(folder)
+        missing = [name for name in (MANIFEST, INDEX, ITEMS) if not (folder / name).is_file()]
+        if missing:
+            raise DataError(f"no index: it has no {missing[0]}; write one by --mode index", file=str(folder))
+        self.manifest: dict[str, Any] = json.loads((folder / MANIFEST).read_text())
+        self.ids: pa.Array = pq.read_table(folder / ITEMS, columns=[ID])[ID].combine_chunks()
+        self._index = faiss().read_index(str(folder / INDEX))
+
+    def search(
+        self, users: np.ndarray, k: int, *, without: Sequence[np.ndarray] | None = None
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """The K nearest items of users, from the nearest down.
+
+        Args:
+            users: [U, D].
+            k: K.
+            without: numbers of items that each user does not get.
+
+        Returns:
+            float32 scores and int64 numbers, [U, K]; -inf and -1 where fewer were found.
+        """
+        more = max(map(len, without), default=0) if without is not None else 0
+        scores, numbers = search(self._index, users, k + more)
+        gone = numbers < 0
+        if without is not None:
+            gone |= np.array([np.isin(row, taken) for row, taken in zip(numbers, without, strict=True)], bool).reshape(
+                numbers.shape
+            )
+        # stable: what stays keeps its order
+        order = np.argsort(gone, axis=1, kind="stable")[:, :k]
+        scores, numbers, gone = (np.take_along_axis(x, order, 1) for x in (scores, numbers, gone))
+        return np.where(gone, -np.inf, scores).astype(np.float32), np.where(gone, -1, numbers)
