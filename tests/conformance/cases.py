@@ -143,6 +143,29 @@ CASES = [
           din_towers {{ input: "seq" attn_mlp {{ hidden_units: [8, 4] }} }} final {MLP} }}""",
         (DEEP, sequence("seq", 8, 8)),
     ),
+    Case(
+        "din",
+        f"""din {{ sequences {{ input: "seq" attn_mlp {{ hidden_units: [8, 4] activation: "Dice" }} }}
+          sequences {{ input: "other" attn_mlp {MLP} max_seq_length: 3 }} final {MLP} }}""",
+        (DEEP, sequence("seq", 8, 8), sequence("other", 4, 8)),
+    ),
+    Case("din_sequence_only", f"din {{ sequences {{ attn_mlp {MLP} }} }}", (sequence("seq", 8, 8),), num_class=3),
+    Case(
+        "bst",
+        f"bst {{ sequences {{ num_heads: 2 dropout_ratio: 0.1 }} final {MLP} }}",
+        (DEEP, sequence("seq", 8, 8)),
+        kernels=True,
+        normed=True,
+    ),
+    Case(
+        "bst_target_and_mean",
+        f"""bst {{ sequences {{ input: "seq" pooling: TARGET num_layers: 2 num_heads: 4 max_seq_length: 3 }}
+          sequences {{ input: "other" pooling: MEAN position: NONE num_heads: 2 }} final {MLP} }}""",
+        (DEEP, sequence("seq", 8, 8), sequence("other", 6, 8)),
+        num_class=3,
+        kernels=True,
+        normed=True,
+    ),
     Case("wide_and_deep", f"wide_and_deep {{ deep {MLP} }}", (WIDE, DEEP)),
     Case("wide_and_deep_final", f"wide_and_deep {{ deep {MLP} final {MLP} }}", (WIDE, DEEP), num_class=3),
     Case("deepfm", f"deepfm {{ deep {MLP} }}", (WIDE, group("deep", *FIELDS))),
@@ -248,6 +271,14 @@ CASES = [
         (DEEP, sequence("seq", 0, 8)),
         num_class=3,
         outputs=("logits", "gate"),
+    ),
+    Case(
+        "mdaf_bst",
+        f"""mdaf {{ static {{ input: "deep" mlp {MLP} }} sequence {{ input: "seq" encoder {{
+          bst_encoder {{ pooling: TARGET num_heads: 2 }} }} }} branch_dim: 16 final {MLP} }}""",
+        (DEEP, sequence("seq", 8, 8)),
+        outputs=("logits", "gate"),
+        kernels=True,
     ),
     Case(
         "mdaf_static_only",

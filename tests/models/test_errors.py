@@ -125,6 +125,13 @@ def test_a_number_added_to_all_classes_is_refused(model: str, groups: tuple[Grou
         ("mask_net { mask_net_module { mask_block { hidden_dim: 4 } } }", (DEEP,), "MaskNet has no mask block"),
         (f"multi_tower {{ final {MLP} }}", (DEEP,), "MultiTower has no towers"),
         (f"multi_tower_din {{ final {MLP} }}", (DEEP,), "MultiTowerDIN has no tower"),
+        (f"din {{ sequences {{ attn_mlp {MLP} }} }}", (DEEP,), "DIN has no SEQUENCE group"),
+        ("bst { }", (SEQ,), 'none of BST\'s sequences reads SEQUENCE group "seq"'),
+        ("bst { sequences { } sequences { } }", (SEQ,), 'two of BST\'s sequences read group "seq"'),
+        ("bst { sequences { } }", (SEQ, sequence("b", 8, 8)), "one of BST's sequences has no input"),
+        ('bst { sequences { input: "sequ" } }', (SEQ,), 'feature group "sequ"'),
+        ('bst { sequences { name: "x" } }', (SEQ,), 'name "x" has no effect'),
+        ("bst { sequences { } }", (SEQ, WIDE), 'BST does not read group "wide" of type WIDE'),
         ("dcn_v2 { cross { num_experts: 2 low_rank: 0 } }", (DEEP,), "set low_rank above 0"),
     ],
 )

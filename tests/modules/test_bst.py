@@ -7,6 +7,7 @@ import torch
 
 from rec.modules.bst import POOLINGS, BehaviorSequenceTransformer
 from rec.modules.transformer import TransformerLayer
+from tests.modules.golden import fill, outcome, wave
 
 LENGTHS = [3, 0, 4, 1]
 
@@ -115,3 +116,24 @@ def test_the_layer_by_hand() -> None:
     # The step: scores 0 and 0, so it gets [1, 0]; LN([1, 0]) = [1, -1]; MLP leaky: [1, -.01];
     # LN([2, -1.01]) = [1, -1]. The target: s = 2 + 2 sigmoid(4 / sqrt 2) > 0, with LN the same.
     torch.testing.assert_close(layer(x, size, size), torch.tensor([[1.0, -1.0], [1.0, -1.0]]), atol=1e-4, rtol=0)
+
+
+@pytest.mark.parametrize(
+    ("pooling", "want"),
+    [
+        ("CONCAT", [10.5405029181, 9.66804739374, -0.0222929244371, 0.0471068293486]),
+        ("TARGET", [3.55906179294, 3.57350336112, -0.0158142226236, 0.0323523019948]),
+        ("MEAN", [3.71209116989, 3.65587752892, -0.00601527566024, 0.0145530701533]),
+        ("SUM", [9.39343739766, 31.1919240562, -0.0176027354601, 0.0354404261543]),
+    ],
+)
+def test_numbers_are_those_of_fuxictr(pooling, want) -> None:
+    # FuxiCTR 0245987, model_zoo/BST, by python -m tools.agreement --golden
+    model = BehaviorSequenceTransformer(
+        6, position_dim=2, positions=5, most_steps=4, num_layers=2, num_heads=2, pooling=pooling
+    )
+    fill(model.double())
+    q, k, size = wave(3, 6), wave(5, 6), torch.tensor([3, 0, 2])
+    out = model(q, k, torch.tensor([3, 2, 1, 2, 1]), size)
+    (out * torch.linspace(0.5, 1.5, out.numel(), dtype=out.dtype).view_as(out)).sum().backward()
+    assert outcome(out, q.grad) == pytest.approx(want, rel=1e-9)

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from rec.modules.din import DINAttention, WindowedAttention
+from tests.modules.golden import fill, outcome, wave
 
 
 def jagged(lengths: list[int], width: int = 4):
@@ -104,3 +105,19 @@ def test_every_parameter_of_windows_gets_a_gradient() -> None:
     q, k, size = jagged([3, 2])
     layer(q, k, size).square().sum().backward()
     assert all(p.grad.abs().sum() > 0 for p in layer.parameters())
+
+
+@pytest.mark.parametrize(
+    ("activation", "want"),
+    [
+        ("nn.ReLU", [-0.0383358716865, 1.62532436731, -0.0957613092571, 0.00471496427357]),
+        ("Dice", [-0.530984053425, 0.946212369174, 0.25108133814, 0.0542846184833]),
+    ],
+)
+def test_numbers_are_those_of_fuxictr(activation, want):
+    # fuxictr 2.3.10, DIN_Attention, by python -m tools.agreement --golden
+    layer = fill(DINAttention(6, hidden_units=[8, 4], activation=activation).double()).eval()
+    q, k = wave(3, 6), wave(5, 6)
+    out = layer(q, k, torch.tensor([3, 0, 2]))
+    (out * torch.linspace(0.5, 1.5, out.numel(), dtype=out.dtype).view_as(out)).sum().backward()
+    assert outcome(out, q.grad) == pytest.approx(want, rel=1e-9)
