@@ -181,20 +181,19 @@ def _unread_groups(model_config: Proto, member: str, groups: Sequence[Proto]) ->
     if towers_of(model_config) is not None:
         return  # rec.config.check_towers knows their towers
     model = getattr(model_config, member)
-    readers = [(t, "input") for field in ("towers", "din_towers") for t in getattr(model, field, ())]
+    readers = [(t, "input", t.input) for field in ("towers", "din_towers") for t in getattr(model, field, ())]
     readers += _named_inputs(model)
     if not readers:
         return
     noun = _noun(readers[0][0])
     names = [g.group_name for g in groups]
-    for reader, field in readers:
-        if getattr(reader, field) not in names:
+    for reader, field, name in readers:
+        if name not in names:
             raise ConfigError(
-                f'a {_noun(reader)} of {member} reads group "{getattr(reader, field)}", which is not among '
-                "feature_groups",
+                f'a {_noun(reader)} of {member} reads group "{name}", which is not among feature_groups',
                 reader,
                 field,
-                hint=suggest(getattr(reader, field), names, what="groups"),
+                hint=suggest(name, names, what="groups"),
             )
     types = {g.group_name: g.group_type for g in groups}
     for tower in getattr(model, "din_towers", ()):
@@ -213,7 +212,7 @@ def _unread_groups(model_config: Proto, member: str, groups: Sequence[Proto]) ->
                 "input",
                 hint=suggest(tower.input, [n for n in names if types[n] not in _SEQUENCES], what="other groups"),
             )
-    read = {getattr(reader, field) for reader, field in readers}
+    read = {name for _, _, name in readers}
     for group in groups:
         if group.group_name not in read:
             yield ConfigError(
@@ -224,8 +223,8 @@ def _unread_groups(model_config: Proto, member: str, groups: Sequence[Proto]) ->
             )
 
 
-def _named_inputs(model: Proto) -> list[tuple[Proto, str]]:
-    """(message, field) of the groups that a model names in its own fields: `input`, `deep_input`, `catalogue`, ...
+def _named_inputs(model: Proto) -> list[tuple[Proto, str, str]]:
+    """(message, field, group) of the groups that a model names in fields `input`, `deep_input`, `catalogue`, ...
 
     Only of models that name a main `input`, of their own or of a branch: others take groups by convention too.
     """
@@ -234,10 +233,12 @@ def _named_inputs(model: Proto) -> list[tuple[Proto, str]]:
     if not any("input" in part.DESCRIPTOR.fields_by_name for part in parts):
         return []
     return [
-        (part, field.name)
+        (part, field.name, name)
         for part in parts
         for field, value in part.ListFields()
-        if isinstance(value, str) and (field.name in ("input", "catalogue") or field.name.endswith("_input"))
+        if field.name in ("input", "catalogue") or field.name.endswith(("_input", "_inputs"))
+        for name in (value if field.is_repeated else [value])
+        if isinstance(name, str)
     ]
 
 

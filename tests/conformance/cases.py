@@ -307,6 +307,21 @@ CASES = [
         kernels=True,
     ),
     Case(
+        "onetrans",
+        f"""onetrans {{ input: "deep" sequence_inputs: ["clicks", "buys"] ns_tokens: 3 d_model: 8 num_heads: 2
+          num_layers: 3 ffn_dim: 12 s_queries: [6, 2] final {MLP} }}""",
+        (DEEP, sequence("clicks", 0, 8), sequence("buys", 0, 6, max_length=3)),
+        kernels=True,
+    ),
+    Case(
+        "onetrans_one_block",
+        f"""onetrans {{ input: "deep" sequence_inputs: "seq" ns_tokens: 2 d_model: 8 num_heads: 1 num_layers: 1
+          positions: false dropout_ratio: 0.1 final {MLP} }}""",
+        (DEEP, sequence("seq", 0, 8)),
+        num_class=3,
+        kernels=True,
+    ),
+    Case(
         "mamba4rec_ctr",
         f"""mamba4rec {{ input: "seq" layers {{ num_layers: 2 d_state: 4 }}
           ctr {{ deep_input: "deep" final {MLP} }} }}""",

@@ -3,7 +3,7 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from rec.modules.norm import BatchNorm
+from rec.modules.norm import BatchNorm, RMSNorm
 
 
 def test_two_rows_train_as_pytorch_does() -> None:
@@ -28,3 +28,11 @@ def test_one_row_gives_a_gradient() -> None:
     norm(x).sum().backward()
     assert x.grad.abs().min() > 0
     assert norm.weight.grad is not None
+
+
+def test_rms_norm_by_hand_and_in_float32() -> None:
+    # mean of squares (9 + 16) / 2 = 12.5, root 3.5355339
+    x = torch.tensor([[3.0, -4.0]])
+    norm = RMSNorm(2)
+    torch.testing.assert_close(norm(x), torch.tensor([[0.8485281, -1.1313708]]))
+    assert norm(x.bfloat16()).dtype == torch.float32

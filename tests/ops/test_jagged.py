@@ -11,6 +11,8 @@ from rec.ops import jagged
 from rec.ops.jagged import (
     append_row,
     insert_row,
+    join_rows,
+    last_of_rows,
     normalised_weights,
     position_of_each,
     reference,
@@ -202,3 +204,17 @@ def test_an_appended_row_is_exported_as_plain_aten_for_any_size():
         out = scripted(data)
         assert torch.equal(out["all"], Appending()(data)["all"])
         assert torch.equal(out["last"], data["last"])
+
+
+@pytest.mark.parametrize("lengths", LENGTHS)
+def test_rows_are_joined_and_cut_to_their_last_values(lengths: list[int]) -> None:
+    g = torch.Generator().manual_seed(0)
+    other = [n % 3 for n in lengths]
+    x, y = torch.randn(sum(lengths), 2, generator=g), torch.randn(sum(other), 2, generator=g)
+    joined, sizes = join_rows(x, torch.tensor(lengths, dtype=torch.int32), y, torch.tensor(other))
+    pairs = list(zip(rows(x, lengths), rows(y, other), strict=True))
+    assert sizes.tolist() == [a + b for a, b in zip(lengths, other, strict=True)]
+    assert torch.equal(joined, torch.cat([joined[:0], *(torch.cat(pair) for pair in pairs)]))
+    last, kept = last_of_rows(x, torch.tensor(lengths, dtype=torch.int64), 2)
+    assert kept.tolist() == [min(n, 2) for n in lengths]
+    assert torch.equal(last, torch.cat([x[:0], *(row[max(0, len(row) - 2) :] for row in rows(x, lengths))]))

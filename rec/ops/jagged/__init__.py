@@ -6,6 +6,8 @@ from rec.ops.jagged.padded import flat_places, from_padded, to_padded
 from rec.ops.jagged.reference import (
     append_row,
     insert_row,
+    join_rows,
+    last_of_rows,
     normalised_weights,
     position_of_each,
     row_at,
@@ -19,6 +21,8 @@ __all__ = [
     "flat_places",
     "from_padded",
     "insert_row",
+    "join_rows",
+    "last_of_rows",
     "normalised_weights",
     "position_of_each",
     "repeat_rows",

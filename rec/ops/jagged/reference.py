@@ -161,3 +161,32 @@ def row_at(x_ND: Tensor, lengths_B: Tensor, place_B: Tensor) -> Tensor:
     index_B = torch.where(there_B, starts_of(lengths_B) + place_B + 1, torch.zeros_like(place_B))
     padded_MD = torch.nn.functional.pad(x_ND, (0, 0, 1, 0))
     return padded_MD.gather(0, index_B.unsqueeze(1).expand(-1, x_ND.shape[1]))
+
+
+def join_rows(x_ND: Tensor, x_lengths_B: Tensor, y_MD: Tensor, y_lengths_B: Tensor) -> tuple[Tensor, Tensor]:
+    """The values of each row of x, then those of the same row of y.
+
+    Args:
+        x_ND: [N, D].
+        x_lengths_B: its values per row, integer [B].
+        y_MD: [M, D].
+        y_lengths_B: its values per row, integer [B].
+
+    Returns:
+        [N + M, D] and their lengths, int64 [B].
+    """
+    x_lengths_B, y_lengths_B = x_lengths_B.to(torch.int64), y_lengths_B.to(torch.int64)
+    starts_B = starts_of(x_lengths_B + y_lengths_B)
+    x_to_N = starts_B.index_select(0, row_of_each(x_lengths_B, x_ND)) + position_of_each(x_lengths_B, x_ND)
+    y_starts_B = starts_B + x_lengths_B
+    y_to_M = y_starts_B.index_select(0, row_of_each(y_lengths_B, y_MD)) + position_of_each(y_lengths_B, y_MD)
+    both = torch.cat([x_ND, y_MD], dim=0)
+    joined = torch.empty_like(both).index_copy_(0, torch.cat([x_to_N, y_to_M]), both)
+    return joined, x_lengths_B + y_lengths_B
+
+
+def last_of_rows(x_ND: Tensor, lengths_B: Tensor, most: int) -> tuple[Tensor, Tensor]:
+    """The last `most` values of each row: [M, D] and their lengths [B]."""
+    left_B = (lengths_B - most).clamp(min=0)
+    kept_N = position_of_each(lengths_B, x_ND) >= left_B.index_select(0, row_of_each(lengths_B, x_ND))
+    return x_ND[kept_N], lengths_B - left_B
