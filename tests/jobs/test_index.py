@@ -56,7 +56,7 @@ def commands() -> list[list[str]]:
     text = (ROOT / "docs/guide/retrieval.md").read_text()
     blocks = re.findall(r"```bash\n(.*?)```", text, re.DOTALL)
     lines = [line for block in blocks for line in block.splitlines()]
-    return [shlex.split(line, comments=True)[3:] for line in lines if line.startswith("python -m rec.main")]
+    return [shlex.split(line, comments=True)[3:] for line in lines if "--pipeline_config my.config" in line]
 
 
 def test_the_commands_of_the_guide_run_in_their_order(trained, tmp_path, monkeypatch, capsys):

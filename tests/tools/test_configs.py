@@ -12,7 +12,7 @@ def test_config_loads_without_a_warning_and_writes_to_a_folder_of_its_name(path)
     loaded = load_config(path)
     assert loaded.warnings == []
     assert loaded.config.model_dir == f"experiments/{path.stem}"
-    assert loaded.config.test_input_path
+    assert loaded.config.test_input_path or loaded.config.eval_config.top_k.input_path
 
 
 def test_the_models_that_issue_2_compares_are_there():
