@@ -152,7 +152,9 @@ REGISTRIES = [
 
 
 @pytest.mark.parametrize(
-    ("module", "name", "message", "group", "apart"), REGISTRIES, ids=lambda v: getattr(v, "__name__", str(v))
+    ("module", "name", "message", "group", "apart"),
+    REGISTRIES,
+    ids=[f"{name}-{message.__name__}-{group}" for _, name, message, group, _ in REGISTRIES],
 )
 def test_every_member_is_registered_or_marked_unsupported(
     module: str, name: str, message: type[Message], group: str, apart: set[str]
