@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import importlib.util
 import math
+import os
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -250,6 +255,26 @@ def test_two_to_the_x_has_its_limits() -> None:
     kernels.call("rec_exp2", x.numel(), x, y)
     assert y[:6].tolist() == [0, 0, 0, math.inf, math.inf, math.inf]
     assert y[6].isnan()
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(importlib.util.find_spec("triton") is None, reason="no triton: pip install triton==3.7.1 (691 MB)")
+def test_triton_kernels_equal_the_reference_under_its_interpreter() -> None:
+    # In a process of its own: Triton reads the variable when it is imported.
+    environment = os.environ | {"TRITON_INTERPRET": "1"}
+    command = [sys.executable, "-m", "tests.ops.triton_scan", "cpu"]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, cwd=Path(__file__).parents[2])
+    assert done.returncode == 0, done.stderr
+    # float32 sums of up to 40 steps, relative to the largest of each tensor.
+    assert float(done.stdout) < 2e-6
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+def test_triton_kernels_equal_the_reference_on_a_gpu() -> None:
+    from tests.ops.triton_scan import worst
+
+    assert worst("cuda") < 2e-6
 
 
 class Scan(nn.Module):

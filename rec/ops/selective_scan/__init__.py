@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 # B rows, N steps of all rows, E channels, S states of a channel
+import functools
+import importlib.util
+
 import torch
 from torch import Tensor, fx
 
@@ -38,7 +41,7 @@ def selective_scan(
         [N, E], float32 or wider
 
     Raises:
-        ValueError: the lengths do not sum to N.
+        ValueError: the lengths do not sum to N (on the CPU; asking a GPU would wait for it).
     """
     # FX and script get PyTorch's own ops only, so that an exported model loads without us.
     if isinstance(u_NE, fx.Proxy):
@@ -46,6 +49,10 @@ def selective_scan(
     inputs = _widened(u_NE, delta_NE, A_ES, B_NS, C_NS, D_E)
     if torch.compiler.is_compiling():
         return exported.selective_scan(*inputs, lengths_B)
+    if u_NE.is_cuda and inputs[0].dtype == torch.float32 and _has_triton():
+        from rec.ops.selective_scan.triton import TritonScan
+
+        return TritonScan.apply(*inputs, lengths_B)
     if not native.takes(*inputs, states=A_ES.shape[1]):
         return reference.selective_scan(*inputs, lengths_B)
     offsets = offsets_of(lengths_B, u_NE)
@@ -84,3 +91,9 @@ def scan_with_states(
 
 def _widened(u: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor, D: Tensor) -> Inputs:
     return widened(u), widened(delta), widened(A), widened(B), widened(C), widened(D)
+
+
+@functools.cache
+def _has_triton() -> bool:
+    # PyTorch for CUDA brings it, PyTorch for the CPU does not.
+    return importlib.util.find_spec("triton") is not None
