@@ -10,6 +10,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from rec.ops.jagged import position_of_each, row_of_each
 from rec.ops.scripted import scriptable
 
 
@@ -25,29 +26,27 @@ def scan_with_states(
 ) -> tuple[Tensor, Tensor]:
     """`selective_scan` from the states `initial_BES` on: outputs [N, E], states after the last steps [B, E, S]."""
     lengths_B = lengths_B.to(torch.int64)
-    # Longest rows first: those that still run are the first ones, and no state is copied to leave one out.
-    descending_B, order_B = torch.sort(lengths_B, descending=True, stable=True)
-    starts_B = (torch.cumsum(lengths_B, 0) - lengths_B).index_select(0, order_B)
-    longest = 0
-    if lengths_B.shape[0] > 0:
-        longest = int(descending_B[0].item())
+    # Longest rows first: those that still run are the first ones, and no state is copied to leave one out. Steps in the
+    # order in which they are read, so that the loop cuts slices: an index a step would make the backward quadratic.
+    order_B = torch.argsort(lengths_B, descending=True, stable=True)
+    rank_B = torch.argsort(order_B)
+    position_N = position_of_each(lengths_B, u_NE)
+    order_N = torch.argsort(position_N * lengths_B.shape[0] + rank_B[row_of_each(lengths_B, u_NE)])
+    running: list[int] = torch.bincount(position_N).tolist()
+    u = torch.split(u_NE.index_select(0, order_N), running)
+    delta = torch.split(delta_NE.index_select(0, order_N), running)
+    B, C = torch.split(B_NS.index_select(0, order_N), running), torch.split(C_NS.index_select(0, order_N), running)
     h_KES = initial_BES.index_select(0, order_B)
-    outputs, places, finals = [u_NE[:0]], [order_B[:0]], [h_KES[:0]]
-    for t in range(longest):
-        running = int((descending_B > t).sum().item())
-        finals.append(h_KES[running:])
-        n_K = starts_B[:running] + t
-        u_KE, delta_KE = u_NE.index_select(0, n_K), delta_NE.index_select(0, n_K)
-        B_KS, C_KS = B_NS.index_select(0, n_K), C_NS.index_select(0, n_K)
-        h_KES = torch.exp(delta_KE.unsqueeze(2) * A_ES) * h_KES[:running] + (delta_KE * u_KE).unsqueeze(
-            2
-        ) * B_KS.unsqueeze(1)
-        outputs.append(torch.bmm(h_KES, C_KS.unsqueeze(2)).squeeze(2) + D_E * u_KE)
-        places.append(n_K)
+    outputs, finals = [u_NE[:0]], [h_KES[:0]]
+    for t in range(len(running)):
+        finals.append(h_KES[running[t] :])
+        decay_KES = torch.exp(delta[t].unsqueeze(2) * A_ES)
+        h_KES = decay_KES * h_KES[: running[t]] + (delta[t] * u[t]).unsqueeze(2) * B[t].unsqueeze(1)
+        outputs.append(torch.bmm(h_KES, C[t].unsqueeze(2)).squeeze(2) + D_E * u[t])
     finals.append(h_KES)
     # Rows that ended early were put aside first.
     finals.reverse()
-    y_NE = torch.empty_like(u_NE).index_copy(0, torch.cat(places), torch.cat(outputs))
+    y_NE = torch.empty_like(u_NE).index_copy(0, order_N, torch.cat(outputs))
     h_BES = torch.empty_like(initial_BES).index_copy(0, order_B, torch.cat(finals))
     return y_NE, h_BES
 
