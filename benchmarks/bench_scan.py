@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import importlib.util
+import os
 import statistics
 import time
 from collections.abc import Callable
@@ -205,7 +206,8 @@ def page(lines: list[list[str]], found: dict[str, list[float]], *, repeats: int)
             "",
             f"Processor milliseconds of forward and backward, one thread, float32; median of {repeats} after a "
             "warm-up, and interquartile spread. Each way was first checked against the reference in float64. "
-            f"`python -m benchmarks.bench_scan --write`, commit {commit()}, {machine()}.",
+            f"`python -m benchmarks.bench_scan --write`, commit {commit()}, {machine()}, "
+            f"load {os.getloadavg()[0]:.0f}.",
             "",
             markdown(["shape", "way", "ms", "spread", "faster"], lines),
             "",

@@ -65,12 +65,12 @@ def test_the_reference_equals_torch_with_every_gradient(lengths: list[int], taps
 
 
 @compiled
-@pytest.mark.parametrize("most", [0, 1, 2])
+@pytest.mark.parametrize("most", [kernels.PLAIN, kernels.AVX2, kernels.AVX512])
 @pytest.mark.parametrize(("channels", "taps"), [(3, 4), (8, 1), (37, 3), (64, 4)])
 @pytest.mark.parametrize("lengths", LENGTHS)
 def test_kernels_equal_the_reference_with_every_gradient(lengths, channels, taps, most) -> None:
-    if kernels.call("rec_choose", most) != most:
-        kernels.call("rec_choose", 2)
+    if kernels.choose(most) != most:
+        kernels.choose(kernels.AVX512)
         pytest.skip("this processor has no such instructions")
     tensors = inputs(lengths, channels, taps)
     up = torch.randn(sum(lengths), channels, generator=torch.Generator().manual_seed(1))
@@ -78,7 +78,7 @@ def test_kernels_equal_the_reference_with_every_gradient(lengths, channels, taps
     try:
         got = gradients(lambda *t: causal_conv1d_silu(*t, size, taps=taps), tensors, up)
     finally:
-        kernels.call("rec_choose", 2)
+        kernels.choose(kernels.AVX512)
     want = gradients(lambda *t: reference(*t, size, taps=taps), [t.double() for t in tensors], up)
     for a, b in zip(got, want, strict=True):
         # float32 sums over 66 steps at most.

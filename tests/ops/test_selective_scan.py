@@ -100,12 +100,12 @@ def test_the_reference_passes_gradcheck() -> None:
 
 
 @compiled
-@pytest.mark.parametrize("most", [0, 1, 2])
+@pytest.mark.parametrize("most", [kernels.PLAIN, kernels.AVX2, kernels.AVX512])
 @pytest.mark.parametrize("sizes", SIZES)
 @pytest.mark.parametrize("lengths", LENGTHS)
 def test_kernels_equal_the_reference_with_every_gradient(lengths, sizes, most) -> None:
-    if kernels.call("rec_choose", most) != most:
-        kernels.call("rec_choose", 2)
+    if kernels.choose(most) != most:
+        kernels.choose(kernels.AVX512)
         pytest.skip("this processor has no such instructions")
     try:
         tensors = inputs(lengths, *sizes)
@@ -113,7 +113,7 @@ def test_kernels_equal_the_reference_with_every_gradient(lengths, sizes, most) -
         size = torch.tensor(lengths, dtype=torch.int32)
         got, found = gradients(selective_scan, tensors, size, up)
     finally:
-        kernels.call("rec_choose", 2)
+        kernels.choose(kernels.AVX512)
     exact, wanted = gradients(reference.selective_scan, [t.double() for t in tensors], size, up)
     if got.numel():
         assert "NativeScan" in type(got.grad_fn).__name__
@@ -301,16 +301,25 @@ def test_exported_it_is_plain_aten_and_equals_eager_for_any_size(tmp_path) -> No
         assert torch.equal(scripted(x)["y"], graph(x)["y"])
 
 
+class Block(nn.Module):
+    """A and D are its own, the rest comes by name."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        x = named([1])
+        self.A, self.D = nn.Buffer(x["A"]), nn.Buffer(x["D"])
+
+    def forward(self, x: dict[str, Tensor]) -> dict[str, Tensor]:
+        return {"y": selective_scan(x["u"], x["delta"], self.A, x["B"], x["C"], self.D, x["lengths"])}
+
+
 @pytest.mark.slow
 def test_a_program_of_torch_export_takes_any_size() -> None:
-    x = named([3, 0, 5])
-    constant = {k: x.pop(k) for k in "ACBD" if k in "AD"}
+    def data(lengths: list[int]) -> dict[str, Tensor]:
+        return {name: value for name, value in named(lengths).items() if name not in "AD"}
 
-    class Module(nn.Module):
-        def forward(self, x: dict[str, Tensor]) -> dict[str, Tensor]:
-            return Scan()(x | constant)
-
-    program = export_program(Module(), x).module()
+    # Of the traced graph, as the exporter has it.
+    program = export_program(trace(Block()), data([3, 0, 5])).module()
     for lengths in LENGTHS:
-        y = {k: v for k, v in named(lengths).items() if k not in "AD"}
-        torch.testing.assert_close(program(y)["y"], Scan()(y | constant)["y"], rtol=1e-5, atol=1e-5)
+        x = data(lengths)
+        torch.testing.assert_close(program(x)["y"], Block()(x)["y"], rtol=1e-5, atol=1e-5)

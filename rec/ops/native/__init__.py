@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import functools
 import logging
+import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from importlib.machinery import EXTENSION_SUFFIXES
@@ -15,10 +16,13 @@ from torch import Tensor
 
 log = logging.getLogger(__name__)
 
-__all__ = ["available", "call", "in_parts", "offsets_of", "pieces_of", "row_major"]
+__all__ = ["available", "call", "choose", "in_parts", "offsets_of", "pieces_of", "row_major"]
+
+# Instruction sets.
+PLAIN, AVX2, AVX512 = 0, 1, 2
 
 # Of the functions' signatures: that of native.c.
-VERSION = 1
+VERSION = 2
 
 # Channels times steps that one piece of work holds at least, and pieces at most. Pieces follow from the sizes alone,
 # never from the number of threads, so that sums over pieces repeat bit by bit.
@@ -34,7 +38,7 @@ _SIGNATURES: dict[str, list[type]] = {
     "rec_conv_forward": [*_RANGE, _P, _I, _P, _P, _P],
     "rec_conv_backward": [*_RANGE, _P, _I, _P, _P, _P, _I, _P, _P, _P],
     "rec_exp2": [_I, _P, _P],
-    "rec_choose": [ctypes.c_int],
+    "rec_choose": [_I],
 }
 
 
@@ -55,7 +59,7 @@ def _library() -> ctypes.CDLL | None:
         return None
     for name, types in _SIGNATURES.items():
         getattr(library, name).argtypes = types
-    library.rec_choose(2)
+    library.rec_choose(AVX512)
     return library
 
 
@@ -64,25 +68,27 @@ def available() -> bool:
     return _library() is not None
 
 
-def call(name: str, *arguments: int | Tensor | None) -> int:
+def choose(most: int) -> int:
+    """Take the best instruction set of the machine up to `most` (PLAIN, AVX2, AVX512); which one it is."""
+    library = _library()
+    assert library is not None
+    return library.rec_choose(most)
+
+
+def call(name: str, *arguments: int | Tensor | None) -> None:
     """Call a kernel.
 
     Args:
         name: of the C function.
         arguments: numbers; tensors on the CPU, float32 or int64 as the function has it, or None.
 
-    Returns:
-        what the function returns.
-
     Raises:
         MemoryError: there was none for its workspace.
     """
     library = _library()
     assert library is not None
-    result = getattr(library, name)(*(a.data_ptr() if isinstance(a, Tensor) else a for a in arguments))
-    if name not in ("rec_choose",) and result != 0:
+    if getattr(library, name)(*(a.data_ptr() if isinstance(a, Tensor) else a for a in arguments)) != 0:
         raise MemoryError(f"{name} has no memory for its workspace")
-    return result
 
 
 def row_major(x: Tensor) -> Tensor:
@@ -126,3 +132,8 @@ def in_parts(work: Callable[[int, int, int], None], pieces: Sequence[tuple[int, 
 @functools.cache
 def _pool(threads: int) -> ThreadPoolExecutor:
     return ThreadPoolExecutor(threads, thread_name_prefix="rec-native")
+
+
+# A forked child has the pool's object and none of its threads.
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_pool.cache_clear)

@@ -80,16 +80,18 @@ static int variant = 0;
 #endif
 
 /* Changes with any signature here: a library of an older build is not used. */
-int rec_version(void) { return 1; }
+int rec_version(void) { return 2; }
 
 /* Takes the best instruction set up to `most` (0 plain, 1 AVX2, 2 AVX-512), and returns it. */
-int rec_choose(int most) {
+int rec_choose(int64_t most) {
   int best = 0;
 #ifdef HAS_VARIANTS
   if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) best = 1;
-  if (best && __builtin_cpu_supports("avx512f")) best = 2;
+  const int wide = __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512dq") &&
+                   __builtin_cpu_supports("avx512vl");
+  if (best && wide) best = 2;
 #endif
-  variant = best < most ? best : most;
+  variant = best < most ? best : (int)most;
   return variant;
 }
 

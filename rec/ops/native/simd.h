@@ -1,7 +1,7 @@
-/* Vectors of one register in GCC's portable form; before it, LANES and FN(name) say how wide and give names of their own.
+/* Vectors of one register in GCC's portable form. LANES says how wide, FN(name) gives names of their own.
  *
  * Included once for each instruction set (native.c). Not vectors of 16 floats for all: GCC 12 keeps those that take
- * several registers in memory, four times slower.
+ * several registers in memory, which took seven times as long.
  */
 
 #define V FN(vector)

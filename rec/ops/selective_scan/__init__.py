@@ -45,10 +45,10 @@ def selective_scan(
     """
     # FX and script get PyTorch's own ops only, so that an exported model loads without us.
     if isinstance(u_NE, fx.Proxy):
-        return graph_call(reference.selective_scan, u_NE, delta_NE, A_ES, B_NS, C_NS, D_E, lengths_B)
+        return graph_call(exported.selective_scan, u_NE, delta_NE, A_ES, B_NS, C_NS, D_E, lengths_B)
     inputs = _widened(u_NE, delta_NE, A_ES, B_NS, C_NS, D_E)
     if torch.compiler.is_compiling():
-        return exported.selective_scan(*inputs, lengths_B)
+        return exported.while_loop_scan(*inputs, lengths_B)
     if u_NE.is_cuda and inputs[0].dtype == torch.float32 and _has_triton():
         from rec.ops.selective_scan.triton import TritonScan
 

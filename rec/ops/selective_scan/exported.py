@@ -1,4 +1,4 @@
-"""The selective scan as one `while_loop`, for torch.export: its graph holds no Python loop over the data."""
+"""The selective scan as a traced graph calls it: its loop follows the data, so FX cannot unroll it."""
 
 from __future__ import annotations
 
@@ -6,11 +6,25 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from rec.ops.scripted import scriptable
+from rec.ops.selective_scan import reference
 
+
+@scriptable
 def selective_scan(
     u_NE: Tensor, delta_NE: Tensor, A_ES: Tensor, B_NS: Tensor, C_NS: Tensor, D_E: Tensor, lengths_B: Tensor
 ) -> Tensor:
-    """As `reference.selective_scan`; it has no gradient."""
+    """`reference.selective_scan` for TorchScript, which compiles it, and in Python; a `while_loop` for torch.export."""
+    if not torch.jit.is_scripting():  # noqa: SIM102 - TorchScript leaves out what is under this test alone
+        if torch.compiler.is_compiling():
+            return while_loop_scan(u_NE, delta_NE, A_ES, B_NS, C_NS, D_E, lengths_B)
+    return reference.selective_scan(u_NE, delta_NE, A_ES, B_NS, C_NS, D_E, lengths_B)
+
+
+def while_loop_scan(
+    u_NE: Tensor, delta_NE: Tensor, A_ES: Tensor, B_NS: Tensor, C_NS: Tensor, D_E: Tensor, lengths_B: Tensor
+) -> Tensor:
+    """As `reference.selective_scan`, without a gradient."""
     from torch._higher_order_ops import while_loop  # takes a second to import
 
     steps = u_NE.shape[0]

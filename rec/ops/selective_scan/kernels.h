@@ -121,13 +121,15 @@ INLINE void FN(scan_backward_rows)(const struct scan *p, const int S) {
 
 /* [E, S] to [blocks, S] vectors, times a factor; channels that fill up the last block are 0. */
 static void FN(pack)(const float *x, float *out, int64_t E, int64_t S, float factor) {
+  V *to = (V *)out;
   for (int64_t e = 0; e < E; e += LANES)
-    for (int64_t s = 0; s < S; s++) ((V *)out)[e / LANES * S + s] = FN(gather)(x + e * S + s, S, LANES_AT(E, e)) * factor;
+    for (int64_t s = 0; s < S; s++) *to++ = FN(gather)(x + e * S + s, S, LANES_AT(E, e)) * factor;
 }
 
 static void FN(unpack)(const float *packed, float *out, int64_t E, int64_t S) {
+  const V *from = (const V *)packed;
   for (int64_t e = 0; e < E; e += LANES)
-    for (int64_t s = 0; s < S; s++) FN(scatter)(out + e * S + s, ((const V *)packed)[e / LANES * S + s], S, LANES_AT(E, e));
+    for (int64_t s = 0; s < S; s++) FN(scatter)(out + e * S + s, *from++, S, LANES_AT(E, e));
 }
 
 static void FN(scan_forward)(const struct scan *p) {

@@ -11,7 +11,6 @@ import torch
 from torch import Tensor
 
 from rec.ops.jagged import position_of_each, row_of_each
-from rec.ops.scripted import scriptable
 
 
 def scan_with_states(
@@ -51,7 +50,6 @@ def scan_with_states(
     return y_NE, h_BES
 
 
-@scriptable
 def selective_scan(
     u_NE: Tensor, delta_NE: Tensor, A_ES: Tensor, B_NS: Tensor, C_NS: Tensor, D_E: Tensor, lengths_B: Tensor
 ) -> Tensor:
