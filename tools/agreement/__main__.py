@@ -23,6 +23,7 @@ transformers, fuxictr and checkouts of github.com/reczoo/FuxiCTR and github.com/
 - FuxiCTR's DIN with Dice is compared at evaluation: in training its batch norm counts padding, ours valid steps only.
 - FuxiCTR pads in front here, and its positions are turned round: ours count the steps to the target. What it makes of
   padding with CONCAT is left out (ours are zeros).
+- mambapy and transformers take A_log and D to float32 whatever the dtype, so float64 agrees to float32's precision.
 
 """
 HEADER = ["layer", "reference", "sizes", "output", "gradient, relative"]
