@@ -42,7 +42,15 @@ def _get_layout(name: str) -> torch.layout:
     return torch.strided
 
 
+def _enum_member(cls: Any, name: str) -> Any:
+    if cls is not _MEM_FORMAT_ENCODING or not isinstance(name, str) or name not in cls.__members__:
+        raise UnsafeCheckpoint(f"{METADATA} asks for {name!r} of {cls!r}; only a memory format's name is read")
+    return cls[name]
+
+
 _KNOWN: dict[tuple[str, str], Any] = {
+    # Python 3.11.0 to 3.11.3 write an enum's member as getattr(class, name).
+    ("builtins", "getattr"): _enum_member,
     ("torch.serialization", "_get_layout"): _get_layout,
     ("torch", "Size"): torch.Size,
     # the folder it was written to; never opened, so a pure path will do on any system

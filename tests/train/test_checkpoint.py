@@ -1,3 +1,4 @@
+import io
 import json
 import os
 import pickle
@@ -5,7 +6,9 @@ import warnings
 
 import pytest
 import torch
+from torch.distributed.checkpoint.metadata import _MEM_FORMAT_ENCODING
 
+from rec.train import safe_dcp
 from rec.train.checkpoint import Checkpoint, Checkpointer, CheckpointError, find_checkpoint
 
 
@@ -107,6 +110,23 @@ def test_nothing_in_a_checkpoint_is_executed(tmp_path):
     with pytest.raises(CheckpointError, match="refers to"):
         Checkpoint(tmp_path / "step-1").load({"model/w": torch.zeros(3, 4)})
     assert not proof.exists()
+
+
+def test_members_of_enums_are_read_in_the_form_of_every_python(tmp_path):
+    # Python 3.11.0 to 3.11.3 write them as getattr(class, name).
+    class Old:
+        def __init__(self, *what):
+            self.what = what
+
+        def __reduce__(self):
+            return getattr, self.what
+
+    encoding = _MEM_FORMAT_ENCODING.TORCH_CONTIGUOUS_FORMAT
+    read = safe_dcp._Unpickler(io.BytesIO(pickle.dumps(Old(_MEM_FORMAT_ENCODING, encoding.name)))).load()
+    assert read is encoding
+    for what in ((_MEM_FORMAT_ENCODING, "__class__"), (torch.Size, "__init__")):
+        with pytest.raises(safe_dcp.UnsafeCheckpoint, match="only a memory format"):
+            safe_dcp._Unpickler(io.BytesIO(pickle.dumps(Old(*what)))).load()
 
 
 def test_entries_that_are_no_tensors_are_refused(tmp_path):
