@@ -50,7 +50,7 @@ def _library() -> ctypes.CDLL | None:
     if path is None:
         log.warning(
             "the compiled CPU kernels are missing (was there a C compiler at the install?): the selective scan takes "
-            "PyTorch's loop, some 20 times slower; with gcc at hand, install again"
+            "PyTorch's loop, some ten times slower; with gcc at hand, install again"
         )
         return None
     library = ctypes.CDLL(str(path))
