@@ -9,6 +9,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, fx, nn
 
+from rec.modules.activation import GELU
 from rec.modules.dropout import Dropout
 from rec.modules.linear import Linear
 from rec.modules.norm import RMSNorm
@@ -152,8 +153,8 @@ class OneTransBlock(nn.Module):
         self.queries = queries
         self.attention = MixedAttention(width, tokens=tokens, num_heads=num_heads, keys=keys, queries=queries)
         self.norm_attention, self.norm_ffn = RMSNorm(width), RMSNorm(width)
-        self.ns_ffn = nn.Sequential(TokenLinear(tokens, width, ffn_dim), nn.GELU(), TokenLinear(tokens, ffn_dim, width))
-        self.s_ffn = nn.Sequential(Linear(width, ffn_dim), nn.GELU(), Linear(ffn_dim, width)) if queries else None
+        self.ns_ffn = nn.Sequential(TokenLinear(tokens, width, ffn_dim), GELU(), TokenLinear(tokens, ffn_dim, width))
+        self.s_ffn = nn.Sequential(Linear(width, ffn_dim), GELU(), Linear(ffn_dim, width)) if queries else None
         self.dropout = Dropout(dropout_ratio) if dropout_ratio > 0 else nn.Identity()
 
     def forward(self, tokens: Tokens) -> Tokens:

@@ -56,8 +56,8 @@ class _PlainGELU(Function):
 def _without_onednn() -> Iterator[None]:
     # Not torch.backends.mkldnn.flags: it sets the TF32 switch, too, and warns that there is none.
     before = torch.backends.mkldnn.enabled
-    torch.backends.mkldnn.enabled = False
+    torch.backends.mkldnn.enabled = False  # type: ignore[assignment]
     try:
         yield
     finally:
-        torch.backends.mkldnn.enabled = before
+        torch.backends.mkldnn.enabled = before  # type: ignore[assignment]
