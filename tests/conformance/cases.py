@@ -281,6 +281,24 @@ CASES = [
         kernels=True,
     ),
     Case(
+        "mdaf_mamba",
+        f"""mdaf {{ static {{ input: "all" dcn_v3 {{ }} }}
+          sequence {{ input: "seq" encoder {{ mamba_encoder {{ layers {{ d_state: 4 }} }} }} }}
+          branch_dim: 16 final {MLP} }}""",
+        (group("all", *FIELDS), sequence("seq", 8, 8)),
+        outputs=("logits", "gate"),
+        kernels=True,
+    ),
+    Case(
+        "mdaf_bst",
+        f"""mdaf {{ static {{ input: "all" dcn_v3 {{ }} }}
+          sequence {{ input: "seq" encoder {{ bst_encoder {{ num_heads: 2 pooling: TARGET }} }} }}
+          branch_dim: 16 final {MLP} }}""",
+        (group("all", *FIELDS), sequence("seq", 8, 8)),
+        outputs=("logits", "gate"),
+        kernels=True,
+    ),
+    Case(
         "mdaf_static_only",
         f'mdaf {{ static {{ input: "all" dcn_v3 {{ use_bn: true }} }} branch_dim: 16 final {MLP} }}',
         (group("all", *FIELDS),),
