@@ -11,7 +11,7 @@ from tools.generate.draws import sigmoid
 from tools.generate.sequences import Plan, Truth, generate, shuffled
 from tools.scores import auc, logloss
 
-SMALL = Plan(train=2000, valid=300, test=300, length=6, categories=4, items=6, contexts=(3,), shuffled=True)
+SMALL = Plan(train=2000, valid=300, test=300, length=6, categories=4, items=6, contexts=(3,), taste=1.0, shuffled=True)
 
 
 def chain(**changes):
