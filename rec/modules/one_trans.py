@@ -73,6 +73,7 @@ class MixedAttention(nn.Module):
         if num_heads < 1 or width % num_heads:
             raise ValueError(f"num_heads {num_heads} does not divide the width {width}")
         self.num_heads, self.keys, self.queries = num_heads, keys, queries
+        self.scale = (width // num_heads) ** -0.5
         self.s_key, self.s_value = Linear(width, width), Linear(width, width)
         self.ns_query, self.ns_key, self.ns_value = (TokenLinear(tokens, width, width) for _ in range(3))
         self.ns_out = TokenLinear(tokens, width, width)
@@ -98,11 +99,14 @@ class MixedAttention(nn.Module):
         v_BHLK = self._heads(to_padded(self.s_value(s_ND), places_N, lengths_B, keys))
         at_L = torch.cumsum(lengths_B.new_ones(keys), 0) - 1
 
-        q_BHTK, k_BHTK, v_BHTK = (self._heads(f(ns_BTD)) for f in (self.ns_query, self.ns_key, self.ns_value))
+        q_BHTK = self._heads(self.ns_query(ns_BTD) * self.scale)
+        k_BHTK, v_BHTK = self._heads(self.ns_key(ns_BTD)), self._heads(self.ns_value(ns_BTD))
         there_B11L = (at_L.unsqueeze(0) < lengths_B.unsqueeze(1)).unsqueeze(1).unsqueeze(1)
-        of_s = torch.matmul(q_BHTK, k_BHLK.transpose(2, 3)).masked_fill(~there_B11L, LOWEST)
-        of_ns = torch.matmul(q_BHTK, k_BHTK.transpose(2, 3)).masked_fill(self.later_TT, LOWEST)
-        weights = self._softmax(torch.cat([of_s, of_ns], dim=3))
+        # In place: the products are nobody else's, and a copy of the scores is what costs.
+        # fp32: under autocast the products are half precision.
+        of_s = widened(torch.matmul(q_BHTK, k_BHLK.transpose(2, 3))).masked_fill_(~there_B11L, LOWEST)
+        of_ns = widened(torch.matmul(q_BHTK, k_BHTK.transpose(2, 3))).masked_fill_(self.later_TT, LOWEST)
+        weights = torch.softmax(torch.cat([of_s, of_ns], dim=3), dim=-1)
         mixed_BHTK = torch.matmul(weights.to(v_BHLK.dtype), torch.cat([v_BHLK, v_BHTK], dim=2))
         ns_out = self.ns_out(mixed_BHTK.transpose(1, 2).flatten(2))
         if self.s_query is None or self.s_out is None:
@@ -110,22 +114,17 @@ class MixedAttention(nn.Module):
 
         queries = _longest(asking_B, self.queries)
         places_N = flat_places(position_of_each(asking_B, asking_ND), asking_B, queries)
-        q_BHMK = self._heads(to_padded(self.s_query(asking_ND), places_N, asking_B, queries))
+        q_BHMK = self._heads(to_padded(self.s_query(asking_ND) * self.scale, places_N, asking_B, queries))
         # Query i of a row is its token i + n - m.
         at_M1 = (torch.cumsum(asking_B.new_ones(queries), 0) - 1).unsqueeze(1)
         seen = at_L.unsqueeze(0) <= at_M1 + (lengths_B - asking_B).unsqueeze(1).unsqueeze(1)
-        scores = torch.matmul(q_BHMK, k_BHLK.transpose(2, 3)).masked_fill(~seen.unsqueeze(1), LOWEST)
-        mixed_BHMK = torch.matmul(self._softmax(scores).to(v_BHLK.dtype), v_BHLK)
+        scores = widened(torch.matmul(q_BHMK, k_BHLK.transpose(2, 3))).masked_fill_(~seen.unsqueeze(1), LOWEST)
+        mixed_BHMK = torch.matmul(torch.softmax(scores, dim=-1).to(v_BHLK.dtype), v_BHLK)
         mixed_BMD = mixed_BHMK.transpose(1, 2).flatten(2)
         return self.s_out(from_padded(mixed_BMD, places_N, asking_B, queries)), ns_out
 
     def _heads(self, x_BLD: Tensor) -> Tensor:
         return x_BLD.unflatten(2, (self.num_heads, -1)).transpose(1, 2)
-
-    def _softmax(self, scores: Tensor) -> Tensor:
-        # fp32: under autocast the products are half precision. Scores of masked places stay the lowest.
-        width = self.ns_query.weight.shape[2] // self.num_heads
-        return torch.softmax(widened(scores) * width**-0.5, dim=-1)
 
 
 class OneTransBlock(nn.Module):
