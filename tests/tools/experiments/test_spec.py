@@ -93,3 +93,14 @@ def test_ready_experiments_load_and_so_do_their_configs(path):
 
 def test_every_published_table_has_an_experiment():
     assert {path.stem for path in READY} >= set(reproduce.TABLES)
+
+
+def test_the_example_of_the_guide_loads(tmp_path):
+    page = (ROOT / "docs" / "guide" / "experiments.md").read_text()
+    (text,) = re.findall(r"```proto\n(.*?)```", page, re.DOTALL)
+    path = tmp_path / "mine.textproto"
+    path.write_text(text.replace("../", f"{ROOT}/configs/"))
+    loaded = spec.load(path)
+    assert len(loaded.rows) * len(loaded.seeds) == 9
+    for row in loaded.rows:
+        assert load_config(row.config, list(row.overrides)).warnings == []
