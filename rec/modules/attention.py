@@ -65,11 +65,8 @@ class SelfAttention(nn.Module):
         Returns:
             [N, A]; of no meaning for steps that do not count.
         """
-        q_NA, k_NA, v_NA = self.in_proj(x_ND).chunk(3, dim=1)
         mixed_NA = jagged_attention(
-            q_NA,
-            k_NA,
-            v_NA,
+            self.in_proj(x_ND),
             lengths_B,
             kept_B,
             num_heads=self.num_heads,

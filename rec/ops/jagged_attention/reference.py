@@ -22,9 +22,7 @@ from rec.ops.jagged.largest import LOWEST
 
 
 def jagged_attention(
-    q_NA: Tensor,
-    k_NA: Tensor,
-    v_NA: Tensor,
+    qkv_N3A: Tensor,
     lengths_B: Tensor,
     kept_B: Tensor,
     *,
@@ -34,6 +32,7 @@ def jagged_attention(
     dropout_ratio: float = 0.0,
 ) -> Tensor:
     """See `rec.ops.jagged_attention.jagged_attention`; `longest` is at least the largest of `kept_B`."""
+    q_NA, k_NA, v_NA = qkv_N3A.chunk(3, dim=1)
     rows, width = lengths_B.shape[0], q_NA.shape[1]
     kept_N = kept_B.index_select(0, row_of_each(lengths_B, q_NA))
     position_N = position_of_each(lengths_B, q_NA)

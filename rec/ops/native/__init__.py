@@ -32,11 +32,14 @@ PIECES = 16
 _I, _P = ctypes.c_int64, ctypes.c_void_p
 _RANGE = [_I, _I, _I, _I, _P]  # first and last row, two sizes, offsets
 _SCAN = [*_RANGE, _P, _I, _P, _I, _P, _P, _I, _P, _I, _P]  # u, dt, A, B, C, D
+_HEADS = [*_RANGE, _P, _P, _P, _P, _I, ctypes.c_float, _I]  # kept, q, k, v, scale, causal
 _SIGNATURES: dict[str, list[type]] = {
     "rec_scan_forward": [*_SCAN, _P, _P, _P],
     "rec_scan_backward": [*_SCAN, _P, _I, *[_P] * 6],
     "rec_conv_forward": [*_RANGE, _P, _I, _P, _P, _P],
     "rec_conv_backward": [*_RANGE, _P, _I, _P, _P, _P, _I, _P, _P, _P],
+    "rec_attention_forward": [*_HEADS, _P, _P],
+    "rec_attention_backward": [*_HEADS, _P, _P, _P, _I, _P, _P, _P, _I],
     "rec_exp2": [_I, _P, _P],
     "rec_choose": [_I],
 }
@@ -50,7 +53,7 @@ def _library() -> ctypes.CDLL | None:
     if path is None:
         log.warning(
             "the compiled CPU kernels are missing (was there a C compiler at the install?): the selective scan takes "
-            "PyTorch's loop, some ten times slower; with gcc at hand, install again"
+            "PyTorch's loop, some ten times slower, attention up to seven times; with gcc at hand, install again"
         )
         return None
     library = ctypes.CDLL(str(path))
@@ -58,14 +61,22 @@ def _library() -> ctypes.CDLL | None:
         log.warning("%s is of another version: install again; until then PyTorch's loop is taken", path)
         return None
     for name, types in _SIGNATURES.items():
-        getattr(library, name).argtypes = types
+        if hasattr(library, name):
+            getattr(library, name).argtypes = types
+        else:
+            log.warning("%s is older than %s: install again; until then PyTorch's functions are taken", path, name)
     library.rec_choose(AVX512)
     return library
 
 
-def available() -> bool:
-    """Whether the compiled kernels are here; told once in the log where they are not."""
-    return _library() is not None
+def available(kernel: str = "") -> bool:
+    """Whether the compiled kernels are here; told once in the log where they are not.
+
+    Args:
+        kernel: one that an older build may lack.
+    """
+    library = _library()
+    return library is not None and (not kernel or hasattr(library, kernel))
 
 
 def choose(most: int) -> int:
@@ -75,7 +86,7 @@ def choose(most: int) -> int:
     return library.rec_choose(most)
 
 
-def call(name: str, *arguments: int | Tensor | None) -> None:
+def call(name: str, *arguments: float | Tensor | None) -> None:
     """Call a kernel.
 
     Args:

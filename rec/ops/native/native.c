@@ -12,6 +12,8 @@
 #define MAX_STATES 256  /* of one channel */
 #define MAX_TAPS 16
 #define MOST_LANES 16
+#define BLOCK_VECTORS 4 /* of queries that are worked on at once */
+#define LOWEST -1e30f   /* below any score */
 #define LN2 0.69314718f
 #define LOG2E 1.44269504f
 #define INLINE static inline __attribute__((always_inline))
@@ -42,6 +44,19 @@ struct conv {
   const float *x, *w, *b, *gy;
   int64_t x_ld, gy_ld;
   float *y, *dx, *dw, *db;
+};
+
+/* And for attention: q, k, v and their gradients are [N, H K], rows ld (d_ld) numbers apart. */
+struct attention {
+  int64_t first, last, H, K, causal;
+  const int64_t *offsets, *kept;
+  const float *q, *k, *v, *g;
+  int64_t ld, g_ld, d_ld;
+  float scale;
+  float *out, *stats, *dq, *dk, *dv; /* stats: largest score times log2(e), and 1 / sum, [N, H, 2] */
+  /* One head and block of queries: [K, queries], [keys, queries] twice, [queries, padded K] twice, [keys, padded K]
+   * twice. */
+  float *turned_q, *turned_g, *weights, *slopes, *rows_q, *rows_g, *sum_dk, *sum_dv;
 };
 
 #define LANES 4
@@ -163,5 +178,52 @@ int rec_conv_backward(int64_t first, int64_t last, int64_t E, int64_t K, const i
   struct conv p = {.first = first, .last = last, .E = E, .K = K, .offsets = offsets, .x = x, .x_ld = x_ld, .w = w,
                    .b = b, .gy = gy, .gy_ld = gy_ld, .dx = dx, .dw = dw, .db = db};
   CALL(conv_backward, &p);
+  return 0;
+}
+
+static int64_t most_kept(const struct attention *p) {
+  int64_t most = 0;
+  for (int64_t row = p->first; row < p->last; row++)
+    if (p->kept[row] > most) most = p->kept[row];
+  return most;
+}
+
+int rec_attention_forward(int64_t first, int64_t last, int64_t H, int64_t K, const int64_t *offsets,
+                          const int64_t *kept, const float *q, const float *k, const float *v, int64_t ld,
+                          float scale, int64_t causal, float *out, float *stats) {
+  struct attention p = {.first = first, .last = last, .H = H, .K = K, .causal = causal, .offsets = offsets,
+                        .kept = kept, .q = q, .k = k, .v = v, .ld = ld, .scale = scale, .out = out, .stats = stats};
+  const int64_t keys = most_kept(&p) + 1;
+  float *space = vectors((K + keys) * BLOCK_VECTORS);
+  if (!space) return 1;
+  p.turned_q = space;
+  p.weights = space + K * BLOCK_VECTORS * MOST_LANES;
+  CALL(attention_forward, &p);
+  free(space);
+  return 0;
+}
+
+int rec_attention_backward(int64_t first, int64_t last, int64_t H, int64_t K, const int64_t *offsets,
+                           const int64_t *kept, const float *q, const float *k, const float *v, int64_t ld,
+                           float scale, int64_t causal, const float *out, const float *stats, const float *g,
+                           int64_t g_ld, float *dq, float *dk, float *dv, int64_t d_ld) {
+  struct attention p = {.first = first, .last = last, .H = H, .K = K, .causal = causal, .offsets = offsets,
+                        .kept = kept, .q = q, .k = k, .v = v, .ld = ld, .scale = scale, .out = (float *)out,
+                        .stats = (float *)stats, .g = g, .g_ld = g_ld, .dq = dq, .dk = dk, .dv = dv, .d_ld = d_ld};
+  const int64_t keys = most_kept(&p) + 3, turned = K * BLOCK_VECTORS, queries = BLOCK_VECTORS * MOST_LANES;
+  float *space = vectors(2 * turned + 2 * keys * BLOCK_VECTORS + 2 * (queries + keys) * blocks_of(K)), *next = space;
+  if (!space) return 1;
+  const struct { float **to; int64_t count; } parts[] = {
+      {&p.turned_q, turned}, {&p.turned_g, turned}, {&p.weights, keys * BLOCK_VECTORS}, {&p.slopes, keys * BLOCK_VECTORS},
+      {&p.rows_q, queries * blocks_of(K)}, {&p.rows_g, queries * blocks_of(K)}, {&p.sum_dk, keys * blocks_of(K)},
+      {&p.sum_dv, keys * blocks_of(K)}};
+  for (size_t i = 0; i < sizeof parts / sizeof *parts; i++) {
+    *parts[i].to = next;
+    next += parts[i].count * MOST_LANES;
+  }
+  /* Columns of the padding stay 0. */
+  memset(p.rows_q, 0, (size_t)(2 * queries * blocks_of(K) * MOST_LANES) * sizeof(float));
+  CALL(attention_backward, &p);
+  free(space);
   return 0;
 }

@@ -43,8 +43,8 @@ INLINE float FN(sum)(V v) {
 }
 
 /* 2^x: n = round(x), 2^(x - n) by a minimax polynomial of degree 6 (relative error 1.9e-9), n into the exponent.
- * Below -126 it gives 0 (no denormals), from 128 on infinity; a not-a-number stays one. */
-INLINE V FN(exp2)(V x) {
+ * Below -126 it gives 0 (no denormals), from 128 on infinity; a not-a-number stays one. `outside` gives 0. */
+INLINE V FN(exp2_in_range)(V x, I outside) {
   const float magic = 12582912.0f; /* 1.5 * 2^23: adding it rounds to an integer, in the low bits */
   const V shifted = x + magic;
   const V f = x - (shifted - magic);
@@ -54,10 +54,16 @@ INLINE V FN(exp2)(V x) {
   p = p * f + 0.24022647f;
   p = p * f + 0.6931472f;
   p = p * f + 1.0f;
-  const I bits = (I)p + ((I)shifted << 23);
-  const I small = x < -126.0f, large = x >= 128.0f; /* all ones where it holds */
-  return (V)((bits & ~(small | large)) | (large & 0x7f800000));
+  return (V)(((I)p + ((I)shifted << 23)) & ~outside);
 }
+
+INLINE V FN(exp2)(V x) {
+  const I small = x < -126.0f, large = x >= 128.0f; /* all ones where it holds */
+  return (V)((I)FN(exp2_in_range)(x, small | large) | (large & 0x7f800000));
+}
+
+/* The same for what is not above 0. */
+INLINE V FN(exp2_falling)(V x) { return FN(exp2_in_range)(x, x < -126.0f); }
 
 INLINE V FN(sigmoid)(V x) { return 1.0f / (1.0f + FN(exp2)(x * -LOG2E)); }
 
