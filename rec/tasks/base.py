@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
+import torch
 from torch import Tensor
 
 from rec.config.errors import ConfigError
@@ -130,3 +131,26 @@ class MeasuredTask(Task):
         """Those of `metrics` that are this task's."""
         names = {name + self.suffix: None for name in (*self.metric_specs, *self.train_metric_specs)}
         return [metrics[name] for name in names if name in metrics]
+
+    def check_watched(self, predictions: Predictions) -> None:
+        """Refuse a metric of a prediction that the model does not give: at the first step, not after an epoch."""
+        for spec in self.metric_specs.values():
+            if spec.prediction:
+                named(predictions, spec.prediction, spec.message, "prediction")
+
+
+def add_ranks(own: Sequence[Metric], predictions: Predictions, ranks: Tensor, weights: Tensor | None) -> None:
+    """Adds a batch to metrics of ranks, and to those that watch a prediction.
+
+    Args:
+        own: the metrics.
+        predictions: of the model.
+        ranks: of the rows that count, from 1.
+        weights: of those rows, or None for 1 each.
+    """
+    for metric in own:
+        if metric.prediction:
+            values = predictions[metric.prediction]
+            metric.update(values, torch.ones(values.shape[0]))
+        else:
+            metric.update(ranks, torch.ones_like(ranks), weights=weights)

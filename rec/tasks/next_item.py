@@ -15,7 +15,7 @@ from rec.losses import LossSum
 from rec.metrics import Metric
 from rec.ops.catalogue_softmax import catalogue_cross_entropy, rank_in_catalogue
 from rec.ops.jagged import repeat_rows, row_of_each
-from rec.tasks.base import MeasuredTask, MetricSpec, Predictions
+from rec.tasks.base import MeasuredTask, MetricSpec, Predictions, add_ranks
 
 if TYPE_CHECKING:
     from rec.data.batch import Batch
@@ -59,6 +59,7 @@ class NextItemTask(MeasuredTask):
     measures_served: ClassVar[bool] = False
 
     def loss(self, predictions: Predictions, batch: Batch) -> dict[str, LossSum]:
+        self.check_watched(predictions)
         items_VD = predictions["item_embedding"].float()
         self._check(batch.labels[self.label], items_VD.shape[0])
         everywhere = "step_embedding" in predictions
@@ -108,11 +109,7 @@ class NextItemTask(MeasuredTask):
             seen=seen,
         )[counted]
         weights = batch.weights[self.weight_field][counted] if self.weigh_metrics and self.weight_field else None
-        for metric in own:
-            if metric.prediction:
-                metric.update(predictions[metric.prediction], labels_B)
-            else:
-                metric.update(ranks, torch.ones_like(ranks), weights=weights)
+        add_ranks(own, predictions, ranks, weights)
 
     def outputs(self, predictions: Predictions) -> dict[str, Tensor]:
         users_BD, items_VD = predictions["user_embedding"].float(), predictions["item_embedding"].float()

@@ -14,7 +14,7 @@ from rec.config.errors import DataError
 from rec.losses import Loss, LossSum, upcast
 from rec.losses.base import Kind
 from rec.metrics import Metric
-from rec.tasks.base import MeasuredTask, MetricSpec, Predictions, named
+from rec.tasks.base import MeasuredTask, MetricSpec, Predictions
 
 if TYPE_CHECKING:
     from rec.data.batch import Batch
@@ -77,9 +77,7 @@ class RankingTask(MeasuredTask):
     def loss(self, predictions: Predictions, batch: Batch) -> dict[str, LossSum]:
         logits, labels = predictions["logits" + self.suffix], batch.labels[self.label]
         self._check(labels)
-        for spec in self.metric_specs.values():
-            if spec.prediction:  # told at the first step, not after the first epoch
-                named(predictions, spec.prediction, spec.message, "prediction")
+        self.check_watched(predictions)
         weights = self.row_weights.of(batch)
         result = {}
         for name, loss in self.losses.items():

@@ -14,7 +14,7 @@ from rec.losses import LossSum
 from rec.losses.contrast import Pairs
 from rec.losses.retrieval import RetrievalLoss
 from rec.metrics import Metric
-from rec.tasks.base import MeasuredTask, MetricSpec, Predictions
+from rec.tasks.base import MeasuredTask, MetricSpec, Predictions, add_ranks
 
 if TYPE_CHECKING:
     from rec.data.batch import Batch
@@ -49,6 +49,7 @@ class RetrievalTask(MeasuredTask):
     weigh_metrics: bool = False
 
     def loss(self, predictions: Predictions, batch: Batch) -> dict[str, LossSum]:
+        self.check_watched(predictions)
         pairs = self._pairs(predictions, batch)
         return {f"loss_{name}": loss.sums(pairs) for name, loss in self.losses.items()}
 
@@ -63,8 +64,7 @@ class RetrievalTask(MeasuredTask):
         if positive is not None:
             ranks = ranks[positive]
             weights = None if weights is None else weights[positive]
-        for metric in own:
-            metric.update(ranks, torch.ones_like(ranks), weights=weights)
+        add_ranks(own, predictions, ranks, weights)
 
     def outputs(self, predictions: Predictions) -> dict[str, Tensor]:
         user, item = predictions["user_embedding"].float(), predictions["item_embedding"].float()

@@ -82,6 +82,22 @@ def test_the_target_counts_also_where_the_encoder_does_not_look_at_it() -> None:
     assert (model(x)["logits"] - model(other)["logits"]).abs().min() > 1e-6
 
 
+@pytest.mark.parametrize(
+    ("encoder", "matters"),
+    [
+        ("mamba_encoder { layers { d_state: 4 } }", True),
+        ("bst_encoder { num_heads: 2 pooling: TARGET }", True),
+        ("pooling_encoder { }", False),
+    ],
+)
+def test_the_order_of_the_steps_counts_where_the_encoder_reads_it(encoder: str, matters: bool) -> None:
+    model = build(f'sequence {{ input: "seq" encoder {{ {encoder} }} }} {FINAL}', ALL, SEQ).eval()
+    x = inputs([5])
+    other = {**x, "seq.sequence": x["seq.sequence"].flip(0)}
+    difference = (model(x)["logits"] - model(other)["logits"]).abs().item()
+    assert difference > 1e-6 if matters else difference < 1e-6
+
+
 def test_branch_logits_come_from_the_branches_and_train_them() -> None:
     model = build(f"{STATIC} {SEQUENCE} branch_logits: true {FINAL}", ALL, SEQ)
     out = model(inputs([3, 2]))

@@ -116,3 +116,12 @@ def test_losses_of_retrieval_are_not_for_ranking_models():
     text = 'model_config { dcn_v3 {} losses { bpr_loss {} } } data_config { label_fields: "label" }'
     with pytest.raises(ConfigError, match="no loss is built from message BPRLoss"):
         build_tasks(text_format.Parse(text, pipeline_pb2.EasyRecConfig()))
+
+
+def test_a_watched_prediction_is_not_taken_for_ranks():
+    made = task('metrics { prediction_stats { prediction: "user_embedding" } }')
+    evaluation = Evaluation([made])
+    evaluation.update(PREDICTIONS, batch())
+    assert evaluation.compute()["user_embedding_mean"] == pytest.approx(1 / 3)
+    with pytest.raises(ConfigError, match='no prediction "user_embedding"'):
+        made.loss({"item_embedding": PREDICTIONS["item_embedding"]}, batch())
