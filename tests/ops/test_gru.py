@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from rec.export.script import libraries, script, trace
-from rec.ops.gru import attentional_gru
+from rec.ops.gru import attentional_gru, exported
 
 LENGTHS = [[2, 0, 3], [0, 0], [1], [], [4, 7, 7, 1]]
 
@@ -88,3 +88,23 @@ def test_exported_equals_eager_for_other_lengths() -> None:
         gates, _, _, attention, lengths = inputs(other, seed=3)
         x = {"gates": gates.detach(), "attention": attention.detach(), "lengths": lengths}
         torch.testing.assert_close(scripted(x)["h"], layer(x)["h"])
+
+
+@pytest.mark.parametrize("lengths", LENGTHS)
+def test_the_loop_that_torch_export_takes_is_the_same(lengths: list[int]) -> None:
+    tensors = [t.detach() for t in inputs(lengths)]
+    torch.testing.assert_close(exported.while_loop_gru(*tensors), attentional_gru(*tensors))
+
+
+def test_torch_export_takes_it_for_other_lengths() -> None:
+    gates, weight, bias, attention, lengths = inputs([2, 0, 3])
+    layer = Layer(weight, bias).eval()
+    graph = trace(layer)
+    x = {"gates": gates.detach(), "attention": attention.detach(), "lengths": lengths}
+    rows, steps = torch.export.Dim("rows"), torch.export.Dim("steps")
+    dims = {"gates": {0: steps}, "attention": {0: steps}, "lengths": {0: rows}}
+    with torch.no_grad():
+        program = torch.export.export(graph, (x,), dynamic_shapes=(dims,), strict=False)
+    gates, _, _, attention, lengths = inputs([4, 7, 7, 1], seed=3)
+    other = {"gates": gates.detach(), "attention": attention.detach(), "lengths": lengths}
+    torch.testing.assert_close(program.module()(other)["h"], layer(other)["h"])

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor, fx
 
-from rec.ops.gru import reference
+from rec.ops.gru import exported, reference
 from rec.ops.scripted import graph_call
 
 __all__ = ["attentional_gru", "reference"]
@@ -17,5 +18,7 @@ def attentional_gru(
     arguments = (gates_NG, weight_GH, bias_G, attention_N, lengths_B)
     # The loop follows the data: TorchScript compiles it, FX cannot unroll it.
     if isinstance(gates_NG, fx.Proxy):
-        return graph_call(reference.attentional_gru, *arguments)  # type: ignore[return-value]
+        return graph_call(exported.attentional_gru, *arguments)  # type: ignore[return-value]
+    if torch.compiler.is_compiling():
+        return exported.while_loop_gru(*arguments)
     return reference.attentional_gru(*arguments)

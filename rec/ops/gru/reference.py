@@ -1,7 +1,6 @@
 """Gated recurrent units over jagged rows: PyTorch, step after step, over the rows that still run.
 
-Differentiable, of any floating dtype and on any device; written so that TorchScript takes it too, which is how it is
-exported.
+Differentiable, of any floating dtype and on any device; written so that TorchScript takes it too.
 """
 
 # B rows, N steps of all rows, H width of the state, K rows still running
@@ -10,10 +9,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from rec.ops.scripted import scriptable
 
-
-@scriptable
 def attentional_gru(
     gates_NG: Tensor, weight_GH: Tensor, bias_G: Tensor, attention_N: Tensor, lengths_B: Tensor
 ) -> Tensor:
