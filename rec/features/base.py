@@ -123,6 +123,7 @@ class Feature(ABC):
     table: TableSpec | None = None
     width: int = 1
     value_dim: int = 1
+    pooling: str = "sum"
     weighted: bool = False
     multi_value_steps: bool = False
     dense_emb: Message | None = None
@@ -155,7 +156,8 @@ class Feature(ABC):
                 )
             self.sequence_delim = getattr(owner, "sequence_delim", ";")
             self.keep_last = getattr(owner, "sequence_keep", feature_pb2.FIRST) == feature_pb2.LAST
-        self.pooling = _one_of(config, "pooling", ("sum", "mean"), self.name)
+        if "pooling" in config.DESCRIPTOR.fields_by_name:
+            self.pooling = _one_of(config, "pooling", ("sum", "mean"), self.name)
         self.use_mask = bool(getattr(config, "use_mask", False))
         self.stub = bool(getattr(config, "stub_type", False))
         self.side, self.inputs, self.constant = self._inputs(prefix)

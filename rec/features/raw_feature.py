@@ -66,7 +66,8 @@ class RawFeature(Feature):
     def arrow_type(self, column: str) -> pa.DataType:
         """float32, a list of it for several values or steps, both for steps of several values."""
         leaf = pa.int64() if self.table is not None and self.scope.encoded else pa.float32()
-        kind = leaf if self.value_dim == 1 else pa.list_(leaf)
+        # Dense values are exactly so many; ids of boundaries at most.
+        kind = leaf if self.value_dim == 1 else pa.list_(leaf, self.value_dim if self.table is None else -1)
         return pa.list_(kind) if self.is_sequence else kind
 
     def _normalizer(self) -> Normalizer | None:

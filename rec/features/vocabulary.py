@@ -80,18 +80,18 @@ class Vocabulary:
         return self._integers.find(_spread(numbers)), bad
 
 
-def read_vocab_file(path: str, config, *, label: str) -> tuple[pa.Array, np.ndarray]:
+def read_vocab_file(path: str, config, *, label: str, field: str = "vocab_file") -> tuple[pa.Array, np.ndarray]:
     """Words and ids of a vocabulary file.
 
     Either one word per line (its id is the number of the line, from 0), or "word id" on every line,
     separated by white space. It is the second form when the last field of every line is an integer.
 
     Raises:
-        ConfigError: at `config.vocab_file`, when the file is missing, empty or repeats a word.
+        ConfigError: at that `field` of `config`, when the file is missing, empty or repeats a word.
     """
 
     def wrong(text: str, hint: str) -> ConfigError:
-        return ConfigError(f'{label}: vocab_file "{path}" {text}', config, "vocab_file", hint=hint)
+        return ConfigError(f'{label}: {field} "{path}" {text}', config, field, hint=hint)
 
     if not os.path.isfile(path):
         raise wrong(

@@ -44,7 +44,7 @@ class Wide(PythonFeature):
 
 
 def test_messages_find_their_class():
-    assert {t.DESCRIPTOR.name for t in FEATURES.types()} == {"IdFeature", "RawFeature"}
+    assert {t.DESCRIPTOR.name for t in FEATURES.types()} == {"IdFeature", "RawFeature", "VectorFeature"}
 
 
 def test_features_share_a_table_by_name():

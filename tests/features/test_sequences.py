@@ -165,3 +165,25 @@ def test_sequence_fields_say_which_columns_belong_to_the_sequence():
     text = GROUP.replace('expression: "user:p"', 'expression: "user:p" sequence_fields: "%s"')
     assert features(text % "p")[1].inputs == ("clicks__p",)
     assert features(text % "other")[1].inputs == ("p",)
+
+
+VECTOR_TYPES = [
+    pa.list_(pa.list_(pa.float32())),
+    pa.list_(pa.list_(pa.float32(), 2)),
+    pa.list_(pa.list_(pa.float16(), 2)),
+    pa.large_list(pa.list_(pa.float64(), 2)),
+    pa.list_(pa.list_(pa.float32(), 2), 2),
+]
+
+
+@pytest.mark.parametrize("kind", VECTOR_TYPES, ids=str)
+def test_steps_of_vectors_in_every_list_type(kind):
+    column = pa.array([[[1, 2], [3, 4]], None, [[5, 6], None]], kind)
+    expected = [[1, 2], [3, 4], [5, 6], [0, 0]], [2, 0, 2]
+    assert steps(RAW % "value_dim: 2", column) == expected
+    assert steps(RAW % "value_dim: 2", column.slice(1)) == (expected[0][2:], [0, 2])
+
+
+def test_a_request_has_vectors_of_one_width():
+    assert feature(RAW % "value_dim: 300").arrow_type("c") == pa.list_(pa.list_(pa.float32(), 300))
+    assert feature(RAW % "").arrow_type("c") == pa.list_(pa.float32())
