@@ -410,4 +410,20 @@ CASES = [
         width=6,
         normed=True,
     ),
+    Case(
+        "youtube_dnn",
+        f'youtube_dnn {{ user_tower {{ input: "user" mlp {MLP} }} item_tower {{ input: "item" }} }}',
+        PAIR,
+        outputs=VECTORS,
+        width=8,
+    ),
+    Case(
+        "youtube_dnn_item_tower",
+        f"""youtube_dnn {{ user_tower {{ input: "user" mlp {MLP} }} item_tower {{ input: "item" mlp {MLP} }}
+          output_dim: 6 similarity: COSINE }}""",
+        PAIR,
+        outputs=VECTORS,
+        width=6,
+        normed=True,
+    ),
 ]
