@@ -245,6 +245,8 @@ def page(report: Report, command: str, where: str) -> str:
     if any(line.gaps for line in report.lines):
         parts.append(f"gap: {spec.metrics[0]} of training rows minus that of validation rows, at the best epoch.")
     parts += ["", markdown(*table(report)), ""]
+    if message.reading:
+        parts += ["## Reading", "", message.reading.strip(), ""]
     for tests, name in ((report.models, message.baseline), (report.variants, message.baseline_variant)):
         if tests:
             parts += [f"## {spec.metrics[0]} against {name}", "", markdown(*tests_table(report, tests)), "", ""]

@@ -24,6 +24,7 @@ models {{
 seeds: [0, 1, 2]
 baseline: "DCN"
 set {{ train_config {{ num_epochs: 1 }} }}
+reading: "What it says."
 """
 
 

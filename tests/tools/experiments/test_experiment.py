@@ -27,6 +27,7 @@ def test_the_matrix_is_trained_once_and_reported(command, trainings, tmp_path, c
     assert "[6/6] DCN, seed 2: auc 0.82" in capsys.readouterr().out
     page = (tmp_path / "out/toy.md").read_text()
     assert page.startswith("# Toy\n\nA note.\n")
+    assert "\n## Reading\n\nWhat it says.\n" in page
     # Gap and epoch are those of the evaluation that was best.
     assert "| DCN | 3 | 0.8100 ± 0.0100 | 0.5000 ± 0.0000 | +0.0500 | 1.0 | 2.0 | 12 |" in page
     # Differences -.10, -.09, -.11: mean -.1, deviation .01, so -.1 +- 4.303 * .01 / sqrt(3).
