@@ -12,6 +12,8 @@
 | buy | int64 | 1 for about half of the clicks |
 | grade | int64 | 0, 1 or 2 |
 | weight | float | 0.5 or 1 |
+| text, audio | lists of vectors of 4 and of 3 | 0-6 and 0-9 steps, each empty for some |
+| score | float | of the steps of text and of audio |
 """
 
 from __future__ import annotations
@@ -57,6 +59,7 @@ def tiny_rows(rows: int, *, seed: int) -> pa.Table:
             "buy": buy.astype(np.int64),
             "grade": np.clip(np.round(logit / 2 + 1), 0, 2).astype(np.int64),
             "weight": np.where(draw.random(rows) < 0.5, 0.5, 1.0).astype(np.float32),
+            **_modalities(rows, seed),
         }
     )
 
@@ -68,6 +71,21 @@ def _seconds_ago(lengths: np.ndarray, seed: int) -> pa.Array:
     values = np.concatenate(ago)
     offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int32)
     return pa.ListArray.from_arrays(offsets, pa.array(values, pa.float32(), mask=draw.random(len(values)) < 0.05))
+
+
+def _modalities(rows: int, seed: int) -> dict[str, pa.Array | np.ndarray]:
+    """Vectors of a text and of a sound, and a score that asks for both; from a generator of its own."""
+    draw = np.random.default_rng([seed, 2])
+    columns: dict[str, pa.Array | np.ndarray] = {}
+    means = []
+    for name, most, width in (("text", 6, 4), ("audio", 9, 3)):
+        lengths = draw.integers(0, most + 1, rows)
+        vectors = draw.normal(0, 1, (int(lengths.sum()), width)).astype(np.float32)
+        steps = pa.FixedSizeListArray.from_arrays(pa.array(vectors.reshape(-1)), width)
+        columns[name] = pa.ListArray.from_arrays(np.concatenate([[0], np.cumsum(lengths)]).astype(np.int32), steps)
+        sums = np.bincount(np.repeat(np.arange(rows), lengths), vectors[:, 0], rows)
+        means.append(sums / np.maximum(lengths, 1))
+    return {**columns, "score": (2 * means[0] - means[1]).astype(np.float32)}
 
 
 def _world() -> tuple:

@@ -15,6 +15,7 @@ from rec.config.check_towers import check_towers
 from rec.config.errors import ConfigError
 from rec.config.features import Named, named_features
 from rec.config.names import listed, suggest
+from rec.config.options import needs_task_towers
 from rec.config.proto import Proto
 from rec.config.towers import towers_of
 from rec.protos import data_pb2
@@ -124,7 +125,7 @@ def _check_labels(config: Proto) -> Iterator[ConfigError]:
         raise ConfigError("data_config has no label_fields", data, hint='add label_fields: "label"')
     towers = task_towers(model_config)
     member = model_config.WhichOneof("model")
-    if not towers and "task_towers" in getattr(model_config, member).DESCRIPTOR.fields_by_name:
+    if not towers and needs_task_towers(getattr(model_config, member)):
         raise ConfigError(
             f"{member} has no task_towers",
             getattr(model_config, member),

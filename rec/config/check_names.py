@@ -8,7 +8,7 @@ from rec.config.errors import ConfigError
 from rec.config.names import listed, nearest
 from rec.config.options import members
 from rec.config.proto import Proto
-from rec.protos.metric_pb2 import MetricConfig
+from rec.protos.metric_pb2 import EXCLUDED, MetricConfig
 
 
 def metric_names(config: Proto) -> list[str]:
@@ -49,6 +49,8 @@ def reported_name(config: Proto, oneof: str) -> str:
         return message.class_path.replace(":", ".").rpartition(".")[2]
     if member in ("prediction_stats", "prediction_loss"):
         return message.prediction
+    if member in ("sign_accuracy", "sign_f1") and message.zeros == EXCLUDED:
+        return f"{member}_without_zeros"
     return f"{member[:-1]}{message.top_k}" if member.endswith("_at_k") else member
 
 

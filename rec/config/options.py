@@ -37,6 +37,12 @@ def own_tables(msg: Proto) -> bool:
     return msg.DESCRIPTOR.GetOptions().Extensions[options_pb2.own_tables]
 
 
+def needs_task_towers(msg: Proto) -> bool:
+    """Whether a model cannot do without task_towers."""
+    optional = msg.DESCRIPTOR.GetOptions().Extensions[options_pb2.task_towers_optional]
+    return "task_towers" in msg.DESCRIPTOR.fields_by_name and not optional
+
+
 def members(msg: Proto | type[Proto], oneof: str) -> list[str]:
     """Names of the supported members of a oneof."""
     return [f.name for f in msg.DESCRIPTOR.oneofs_by_name[oneof].fields if not unsupported(f)]

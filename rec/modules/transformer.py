@@ -15,25 +15,67 @@ from rec.modules.linear import Linear
 from rec.ops.jagged import row_at
 
 
-class TransformerLayer(nn.Module):
-    """Self-attention, then a two-layer MLP on each step, both with a residual and a layer norm.
+class Block(nn.Module):
+    """What attention adds, then a two-layer MLP on each step, both with a residual and a layer norm.
 
-        norm last:   s = LN(x + drop(MH(x)));      y = LN(s + drop(W2 act(W1 s)))       (Vaswani et al.; BST, Eq. 4-6)
-        norm first:  s = x + drop(MH(LN(x)));      y = s + drop(W2 act(W1 LN(s)))       (Xiong et al., arXiv:2002.04745)
+        norm last:   s = LN(x + drop(attention(x)));      y = LN(s + drop(W2 act(W1 s)))       (Vaswani et al., 2017)
+        norm first:  s = x + drop(attention(LN(x)));      y = s + drop(W2 act(W1 LN(s)))       (arXiv:2002.04745)
+
+    Args:
+        width: D.
+        attention: called by the subclass.
+        ffn_dim: width of the MLP's hidden layer; 0 is D.
+        dropout_ratio: share of what either part adds that is zeroed in training.
+        activation: of the MLP, as `rec.modules.activation.activation` reads it.
+        norm_first: which of the two forms.
+        norm_eps: what the layer norms add to a variance.
+    """
+
+    def __init__(
+        self,
+        width: int,
+        *,
+        attention: nn.Module,
+        ffn_dim: int = 0,
+        dropout_ratio: float = 0.0,
+        activation: str = "nn.ReLU",
+        norm_first: bool = False,
+        norm_eps: float = 1e-5,
+    ) -> None:
+        super().__init__()
+        if not 0 <= dropout_ratio < 1:
+            raise ValueError(f"dropout_ratio {dropout_ratio} must lie in [0, 1)")
+        self.norm_first = norm_first
+        self.attention = attention
+        hidden = ffn_dim or width
+        self.ffn = nn.Sequential(Linear(width, hidden), activation_of(activation, hidden), Linear(hidden, width))
+        self.norm_attention, self.norm_ffn = (nn.LayerNorm(width, eps=norm_eps) for _ in range(2))
+        self.dropout = Dropout(dropout_ratio) if dropout_ratio > 0 else nn.Identity()
+
+    def with_mixed(self, x_ND: Tensor, mixed_ND: Tensor) -> Tensor:
+        """The block's output of steps and of what attention adds to them."""
+        s_ND = x_ND + self.dropout(mixed_ND)
+        if self.norm_first:
+            return s_ND + self.dropout(self.ffn(self.norm_ffn(s_ND)))
+        s_ND = self.norm_attention(s_ND)
+        return self.norm_ffn(s_ND + self.dropout(self.ffn(s_ND)))
+
+
+class TransformerLayer(Block):
+    """A block of self-attention (BST, Eq. 4-6, where it norms last).
 
     Args:
         width: D.
         num_heads: of the attention, a divisor of D.
         longest: most steps that a row can have.
-        ffn_dim: width of the MLP's hidden layer; 0 is D.
-        dropout_ratio: share of what either part adds that is zeroed in training.
         attention_dropout_ratio: share of the attention weights zeroed in training.
-        activation: of the MLP, as `rec.modules.activation.activation` reads it.
-        norm_first: which of the two forms.
         causal: a step sees itself and those before it only.
+        settings: see `Block`.
     Raises:
         ValueError: for settings that cannot be; it begins with the argument's name.
     """
+
+    attention: SelfAttention
 
     def __init__(
         self,
@@ -41,24 +83,14 @@ class TransformerLayer(nn.Module):
         *,
         num_heads: int,
         longest: int,
-        ffn_dim: int = 0,
-        dropout_ratio: float = 0.0,
         attention_dropout_ratio: float = 0.0,
-        activation: str = "nn.ReLU",
-        norm_first: bool = False,
         causal: bool = False,
+        **settings: Any,
     ) -> None:
-        super().__init__()
-        if not 0 <= dropout_ratio < 1:
-            raise ValueError(f"dropout_ratio {dropout_ratio} must lie in [0, 1)")
-        self.norm_first = norm_first
-        self.attention = SelfAttention(
+        attention = SelfAttention(
             width, num_heads=num_heads, longest=longest, causal=causal, dropout_ratio=attention_dropout_ratio
         )
-        hidden = ffn_dim or width
-        self.ffn = nn.Sequential(Linear(width, hidden), activation_of(activation, hidden), Linear(hidden, width))
-        self.norm_attention, self.norm_ffn = nn.LayerNorm(width), nn.LayerNorm(width)
-        self.dropout = Dropout(dropout_ratio) if dropout_ratio > 0 else nn.Identity()
+        super().__init__(width, attention=attention, **settings)
 
     def forward(self, x_ND: Tensor, lengths_B: Tensor, kept_B: Tensor) -> Tensor:
         """All steps.
@@ -71,23 +103,14 @@ class TransformerLayer(nn.Module):
         Returns:
             [N, D]; of no meaning for steps that do not count.
         """
-        if self.norm_first:
-            return self._fed(x_ND + self.dropout(self.attention(self.norm_attention(x_ND), lengths_B, kept_B)))
-        return self._fed(self.norm_attention(x_ND + self.dropout(self.attention(x_ND, lengths_B, kept_B))))
+        seen_ND = self.norm_attention(x_ND) if self.norm_first else x_ND
+        return self.with_mixed(x_ND, self.attention(seen_ND, lengths_B, kept_B))
 
     def of_last(self, x_ND: Tensor, lengths_B: Tensor, kept_B: Tensor) -> Tensor:
         """The last step that counts of each row, [B, D], without computing the others' outputs."""
         last_BD = row_at(x_ND, lengths_B, kept_B - 1)
-        if self.norm_first:
-            mixed_BD = self.attention.of_last(self.norm_attention(x_ND), lengths_B, kept_B)
-            return self._fed(last_BD + self.dropout(mixed_BD))
-        mixed_BD = self.attention.of_last(x_ND, lengths_B, kept_B)
-        return self._fed(self.norm_attention(last_BD + self.dropout(mixed_BD)))
-
-    def _fed(self, s_ND: Tensor) -> Tensor:
-        if self.norm_first:
-            return s_ND + self.dropout(self.ffn(self.norm_ffn(s_ND)))
-        return self.norm_ffn(s_ND + self.dropout(self.ffn(s_ND)))
+        seen_ND = self.norm_attention(x_ND) if self.norm_first else x_ND
+        return self.with_mixed(last_BD, self.attention.of_last(seen_ND, lengths_B, kept_B))
 
 
 class Transformer(nn.Module):

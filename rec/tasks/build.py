@@ -282,7 +282,7 @@ def _suitable(kind: str) -> str:
         "multiclass": "multiclass_auc, accuracy",
         "retrieval": "recall_at_k, ndcg_at_k, mrr",
     }
-    return f"for {kind} there are {usual.get(kind, 'mean_absolute_error, mean_squared_error')}"
+    return f"for {kind} there are {usual.get(kind, 'mean_absolute_error, pearson_correlation')}"
 
 
 def _metric_maker(config: metric_pb2.MetricConfig, chosen: Message) -> Maker:

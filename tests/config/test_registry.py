@@ -136,7 +136,7 @@ class TestKwargs:
 
 
 # Every oneof whose members are built by a registry. `sequence_feature` is taken apart by its reader.
-RANKING = {"l2_loss", "jrc_loss", "binary_focal_loss", "l1_loss", "tri_bce", "prediction_loss"}
+RANKING = {"l2_loss", "jrc_loss", "binary_focal_loss", "l1_loss", "huber_loss", "tri_bce", "prediction_loss"}
 RETRIEVAL = {"info_nce", "bpr_loss", "gbce_loss", "amm_loss", "category_alignment_loss"}
 REGISTRIES = [
     ("rec.models", "MODELS", model_pb2.ModelConfig, "model", set()),

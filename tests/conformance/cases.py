@@ -54,6 +54,8 @@ class Case:
     shortest: int = 0
     # A norm brings the last layer's input to unit scale whatever the tables hold.
     normed: bool = False
+    # Sequences of one model are of equal lengths, unless they are modalities.
+    unequal: bool = False
 
     def config(self) -> model_pb2.ModelConfig:
         return text_format.Parse(self.model, model_pb2.ModelConfig(num_class=self.num_class))
@@ -72,9 +74,9 @@ class Case:
         tensors = {}
         for g in self.groups:
             if g.type == "SEQUENCE":
-                # Sequences of one model are of equal lengths.
+                own = torch.Generator().manual_seed(seed)
                 lengths = torch.randint(
-                    self.shortest, g.max_length + 1, (rows,), generator=torch.Generator().manual_seed(seed)
+                    self.shortest, g.max_length + 1, (rows,), generator=generator if self.unequal else own
                 )
                 tensors[f"{g.name}.lengths"] = lengths
                 if g.query_width:
@@ -337,6 +339,41 @@ CASES = [
           positions: false dropout_ratio: 0.1 final {MLP} }}""",
         (DEEP, sequence("seq", 0, 8)),
         num_class=3,
+        kernels=True,
+    ),
+    Case(
+        "msa",
+        f"""msa {{ modalities: ["text", "audio", "video"] width: 8 modality_dropout: 0.2 encoder {{ num_layers: 2 }}
+          cross_modal {{ blocks {{ num_layers: 2 num_heads: 2 }} bidirectional: true }}
+          head {{ pooling: ATTENTION }} static_input: "deep" static_mlp {{ hidden_units: 8 }} final {MLP} }}""",
+        (DEEP, sequence("text", 0, 6), sequence("audio", 0, 3, max_length=7), sequence("video", 0, 8, max_length=3)),
+        outputs=("logits", *(f"weight_{m}" for m in ("text", "audio", "video"))),
+        kernels=True,
+        unequal=True,
+    ),
+    Case(
+        "msa_tasks",
+        f"""msa {{ modalities: ["text", "audio"] width: 8 position: SINUSOID encoder {{ norm: PRE }}
+          cross_modal {{ primary: "audio" blocks {{ norm: PRE causal: true }} }} {TASKS} }}""",
+        (sequence("text", 0, 6), sequence("audio", 0, 3)),
+        outputs=(*TASK_OUTPUTS, "weight_text", "weight_audio"),
+        kernels=True,
+        normed=True,
+    ),
+    Case(
+        "msa_mult",
+        """msa { modalities: ["text", "audio"] width: 8 head { pooling: LAST }
+          mult { num_layers: 2 memory_layers: 1 num_heads: 2 attention_dropout_ratio: 0 } }""",
+        (sequence("text", 0, 6), sequence("audio", 0, 3)),
+        num_class=3,
+        outputs=("logits", "weight_text", "weight_audio"),
+        kernels=True,
+    ),
+    Case(
+        "msa_one_modality",
+        "msa { modalities: 'text' width: 8 position: NONE encoder { } }",
+        (sequence("text", 0, 6),),
+        outputs=("logits", "weight_text"),
         kernels=True,
     ),
     Case(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 import pytest
 
@@ -16,7 +17,7 @@ CONFIGS = [text for kind, text in BLOCKS if not kind]
 
 
 def test_there_are_examples():
-    assert len(CONFIGS) == 3
+    assert len(CONFIGS) == 5
 
 
 @pytest.mark.parametrize("text", CONFIGS)
@@ -24,6 +25,10 @@ def test_configs_of_the_guide_build(text, tmp_path, monkeypatch):
     (code,) = [text for kind, text in BLOCKS if kind == "python"]
     (tmp_path / "my_features.py").write_text(code)
     monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "data").mkdir()
+    np.save("data/frames.npy", np.zeros((2, 8), np.float32))
+    (tmp_path / "data/frames.txt").write_text("one\ntwo\n")
     built = features(text)
     assert built
     if built[0].name == "hour":

@@ -255,3 +255,12 @@ def test_a_term_of_the_model_is_its_weighted_mean_times_its_weight():
     assert term.sums(labels, labels, weights, predictions=predictions).mean().item() == 0.75
     with pytest.raises(ConfigError, match='no "gate" of one number a row; such are: "next_click"'):
         LOSSES.build(loss_pb2.PredictionLoss(prediction="gate")).sums(labels, labels, None, predictions=predictions)
+
+
+def test_huber_by_hand():
+    # errors .5 and 2 and -3, delta 1: .125, 1 (2 - .5), 1 (3 - .5); delta 4: the squares halved
+    logits, labels = torch.tensor([0.5, 2.0, -3.0]), torch.zeros(3)
+    torch.testing.assert_close(build("huber_loss {}")(logits, labels), torch.tensor([0.125, 1.5, 2.5]))
+    torch.testing.assert_close(build("huber_loss { delta: 4 }")(logits, labels), torch.tensor([0.125, 2.0, 4.5]))
+    with pytest.raises(ConfigError, match="delta is 0, expected > 0"):
+        build("huber_loss { delta: 0 }")

@@ -15,20 +15,25 @@ from rec.modules.gated_fusion import GatedFusion
 from rec.modules.mamba import Mamba4RecLayers
 from rec.modules.mask_net import MaskBlock
 from rec.modules.mlp import MLP
+from rec.modules.multimodal import AdaptiveFusion, BlockSettings, MulTFusion
 from rec.protos import module_pb2 as pb
+from rec.protos import multimodal_pb2
 
-LAYERS: list[tuple[type[Message], type[nn.Module]]] = [
+LAYERS: list[tuple[type[Message], type[nn.Module] | type[BlockSettings]]] = [
     (pb.MLP, MLP),
     (pb.CrossV2, CrossV2),
     (pb.FieldAttention, FieldAttention),
     (pb.MaskBlock, MaskBlock),
     (pb.GatedFusion, GatedFusion),
     (pb.Mamba4RecLayers, Mamba4RecLayers),
+    (multimodal_pb2.TransformerBlocks, BlockSettings),
+    (multimodal_pb2.AdaptiveFusion, AdaptiveFusion),
+    (multimodal_pb2.MulTFusion, MulTFusion),
 ]
 
 
 @pytest.mark.parametrize(("message", "layer"), LAYERS, ids=lambda x: x.__name__)
-def test_keyword_arguments_and_defaults_are_the_messages(message: type[Message], layer: type[nn.Module]) -> None:
+def test_keyword_arguments_and_defaults_are_the_messages(message: type[Message], layer: type) -> None:
     parameters = inspect.signature(layer).parameters.values()
     arguments = {p.name: p.default for p in parameters if p.kind is p.KEYWORD_ONLY}
     declared = kwargs_of(message())

@@ -17,13 +17,14 @@ PAGE = """# Agreement with other implementations
 The same weights and inputs through our layers and through other people's code. Output: largest difference. Gradient:
 largest difference of a gradient (of all parameters and inputs), over the largest number of that gradient. Histories
 have different lengths, some none. Made by `python -m tools.agreement --output docs/results/agreement.md` with mambapy,
-transformers, fuxictr and checkouts of github.com/reczoo/FuxiCTR and github.com/salmon1802/FCN on the path; golden tests
-(tests/modules) hold numbers of theirs.
+transformers, fuxictr, MMSA and checkouts of github.com/reczoo/FuxiCTR and github.com/salmon1802/FCN on the path; golden
+tests (tests/modules) hold numbers of theirs.
 
 - FuxiCTR's DIN with Dice is compared at evaluation: in training its batch norm counts padding, ours valid steps only.
 - FuxiCTR pads in front here, and its positions are turned round: ours count the steps to the target. What it makes of
   padding with CONCAT is left out (ours are zeros).
 - mambapy and transformers take A_log and D to float32 whatever the dtype, so float64 agrees to float32's precision.
+- MMSA's softmax is in float32 whatever the dtype. Its rows are of one length here: it has no padding mask.
 
 """
 HEADER = ["layer", "reference", "sizes", "output", "gradient, relative"]

@@ -11,7 +11,18 @@ from dataclasses import dataclass
 from typing import Any
 
 from rec.config.errors import DataError
-from tools.convert import avazu, criteo, frappe, gowalla, movielens, movielens_history, next_item, taobao_ad
+from tools.convert import (
+    avazu,
+    criteo,
+    frappe,
+    gowalla,
+    mosei,
+    mosi,
+    movielens,
+    movielens_history,
+    next_item,
+    taobao_ad,
+)
 from tools.fetch import ML_1M, ML_100K, download
 
 
@@ -44,6 +55,8 @@ DATASETS = {
     "next_item": Dataset(
         next_item.convert, "the next item of each user: lines of user item item ..., or MovieLens-1M, downloaded", True
     ),
+    "mosei": Dataset(mosei.convert, "CMU-MOSI or CMU-MOSEI in the layout of MMSA or MulT: a .pkl or .npz file"),
+    "mosi": Dataset(mosi.convert, "CMU-MOSI by utterance, with those before it: mosi_utterance.npz, or its folder"),
     "gowalla": Dataset(gowalla.convert, "Gowalla in LightGCN's split: a folder with train.txt(.gz) and test.txt(.gz)"),
 }
 # What the options mean, wherever they are; defaults are those of `convert`.
@@ -56,7 +69,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "rows": {"help": "of training: one for a user, or for each prefix of its items", "choices": next_item.ROWS},
     "seed": {"help": "of random splits and orders"},
     "tags": {"help": "behaviours of the history", "choices": taobao_ad.TAGS, "nargs": "+"},
-    "valid_share": {"help": "of training rows held out for validation"},
+    "valid_share": {"help": "of training rows (of mosi, videos) held out for validation"},
 }
 
 

@@ -9,14 +9,20 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
-from tools.generate import clicks, sequences
+from tools.generate import clicks, multimodal, sequences
 
-KINDS = {"clicks": (clicks, "data/planted"), "sequences": (sequences, "data/planted_sequences")}
+KINDS = {
+    "clicks": (clicks, "data/planted"),
+    "sequences": (sequences, "data/planted_sequences"),
+    "multimodal": (multimodal, "data/planted_multimodal"),
+}
 
 
 def parser() -> argparse.ArgumentParser:
     """Arguments of the command: the fields of each kind's Plan."""
-    command = argparse.ArgumentParser(prog="python -m tools.generate", description="Data whose best AUC is known.")
+    command = argparse.ArgumentParser(
+        prog="python -m tools.generate", description="Data of which the best possible result is known."
+    )
     kinds = command.add_subparsers(dest="kind", required=True)
     for name, (module, folder) in KINDS.items():
         first, _, rest = (module.__doc__ or "").partition("\n\n")

@@ -7,10 +7,11 @@ from torch import Tensor, fx
 
 from rec.ops.dtypes import widened
 from rec.ops.jagged_attention import native, reference
+from rec.ops.jagged_attention.cross import jagged_cross_attention
 from rec.ops.jagged_attention.reference import attention_of_rows
 from rec.ops.native import offsets_of
 
-__all__ = ["attention_of_rows", "jagged_attention", "reference"]
+__all__ = ["attention_of_rows", "jagged_attention", "jagged_cross_attention", "reference"]
 
 
 def jagged_attention(

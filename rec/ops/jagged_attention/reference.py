@@ -19,6 +19,7 @@ from rec.ops.jagged import (
     to_padded,
 )
 from rec.ops.jagged.largest import LOWEST
+from rec.ops.jagged.masks import causal_mask, padding_mask
 
 
 def jagged_attention(
@@ -33,27 +34,44 @@ def jagged_attention(
 ) -> Tensor:
     """See `rec.ops.jagged_attention.jagged_attention`; `longest` is at least the largest of `kept_B`."""
     q_NA, k_NA, v_NA = qkv_N3A.chunk(3, dim=1)
-    rows, width = lengths_B.shape[0], q_NA.shape[1]
-    kept_N = kept_B.index_select(0, row_of_each(lengths_B, q_NA))
-    position_N = position_of_each(lengths_B, q_NA)
-    place_N = torch.where(position_N < kept_N, position_N, torch.zeros_like(position_N) - 1)
-    flat_N = flat_places(place_N, lengths_B, longest)
-
-    def heads(x_NA: Tensor) -> Tensor:
-        padded = to_padded(x_NA, flat_N, lengths_B, longest)
-        return padded.view(rows, longest, num_heads, width // num_heads).transpose(1, 2)
-
-    q_BHLK, k_BHLK, v_BHLK = heads(q_NA), heads(k_NA), heads(v_NA)
-    at_L = torch.cumsum(lengths_B.new_ones(longest), 0) - 1
-    seen = (at_L.unsqueeze(0) < kept_B.unsqueeze(1)).view(rows, 1, 1, longest)
+    flat_N = counted_places(q_NA, lengths_B, kept_B, longest)
+    q_BHLK, k_BHLK, v_BHLK = (heads_of(x_NA, flat_N, lengths_B, longest, num_heads) for x_NA in (q_NA, k_NA, v_NA))
+    seen = padding_mask(kept_B, longest).view(lengths_B.shape[0], 1, 1, longest)
     if causal:
-        seen = seen & (at_L.unsqueeze(1) >= at_L.unsqueeze(0))
-    scores_BHLL = torch.matmul(q_BHLK * (width // num_heads) ** -0.5, k_BHLK.transpose(2, 3))
+        seen = seen & causal_mask(longest, lengths_B)
+    mixed_BLA = attend(q_BHLK, k_BHLK, v_BHLK, seen, dropout_ratio)
+    return from_padded(mixed_BLA, flat_N, lengths_B, longest)
+
+
+def counted_places(x_ND: Tensor, lengths_B: Tensor, kept_B: Tensor, longest: int) -> Tensor:
+    """`flat_places` of jagged values; those beyond the first `kept` of their row have the spare one."""
+    kept_N = kept_B.index_select(0, row_of_each(lengths_B, x_ND))
+    position_N = position_of_each(lengths_B, x_ND)
+    place_N = torch.where(position_N < kept_N, position_N, torch.zeros_like(position_N) - 1)
+    return flat_places(place_N, lengths_B, longest)
+
+
+def heads_of(x_NA: Tensor, flat_N: Tensor, lengths_B: Tensor, longest: int, num_heads: int) -> Tensor:
+    """Jagged values to padded heads: [N, A] -> [B, H, L, K]."""
+    padded = to_padded(x_NA, flat_N, lengths_B, longest)
+    return padded.view(lengths_B.shape[0], longest, num_heads, x_NA.shape[1] // num_heads).transpose(1, 2)
+
+
+def attend(q_BHLK: Tensor, k_BHSK: Tensor, v_BHSK: Tensor, seen: Tensor, dropout_ratio: float) -> Tensor:
+    """softmax(Q K^T / sqrt(K)) V of padded heads, [B, L, A].
+
+    Args:
+        q_BHLK: queries, 0 at places that do not count.
+        k_BHSK: keys, as well.
+        v_BHSK: values, as well.
+        seen: bool, broadcast over [B, H, L, S]: which keys count.
+        dropout_ratio: share of the weights zeroed.
+    """
+    scores_BHLS = torch.matmul(q_BHLK * q_BHLK.shape[3] ** -0.5, k_BHSK.transpose(2, 3))
     # fp32: under autocast the products are half precision.
-    weights_BHLL = torch.softmax(widened(scores_BHLL).masked_fill(~seen, LOWEST), dim=-1)
-    weights_BHLL = F.dropout(weights_BHLL, dropout_ratio, training=dropout_ratio > 0)
-    mixed_BLHK = torch.matmul(weights_BHLL.to(v_BHLK.dtype), v_BHLK).transpose(1, 2)
-    return from_padded(mixed_BLHK.reshape(rows, longest, width), flat_N, lengths_B, longest)
+    weights_BHLS = torch.softmax(widened(scores_BHLS).masked_fill(~seen, LOWEST), dim=-1)
+    weights_BHLS = F.dropout(weights_BHLS, dropout_ratio, training=dropout_ratio > 0)
+    return torch.matmul(weights_BHLS.to(v_BHSK.dtype), v_BHSK).transpose(1, 2).flatten(2)
 
 
 def attention_of_rows(
