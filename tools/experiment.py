@@ -117,7 +117,9 @@ def run(
             print(f"[{ended}/{len(todo)}] {_outcome(now[place], experiment.metrics)}", flush=True)
             report.write(report.build(experiment, [*now, *others]), output, command, where)
 
-        chosen = runner.execute(chosen, jobs=jobs, threads=threads, again=again, done=say)
+        chosen = runner.execute(
+            chosen, jobs=jobs, threads=threads, again=again, done=say, top_k=experiment.message.top_k
+        )
         cells = [*chosen, *others]
     drawn = plots.of_experiment(experiment, cells, output / experiment.name) if draw else ()
     known = report.build(experiment, cells, plots=drawn)

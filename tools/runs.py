@@ -16,6 +16,8 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 RECORD, LOG = "run.json", "log.txt"
+# Begins the names of metrics by --mode top_k.
+TOP_K = "top_k/"
 
 
 class RunFailed(Exception):
@@ -116,13 +118,14 @@ def last(model_dir: str | Path, split: str) -> dict | None:
     return next((entry for entry in reversed(records(model_dir)) if entry.get("split") == split), None)
 
 
-def finished(model_dir: str | Path, sha256: str) -> Run | None:
-    """The run that ended in a folder, if it was of this config."""
+def finished(model_dir: str | Path, sha256: str, *, top_k: bool = False) -> Run | None:
+    """The run that ended in a folder, if it was of this config, and with top-K metrics where they are asked for."""
     path = Path(model_dir) / RECORD
     if not path.exists():
         return None
     run = Run(**json.loads(path.read_text()))
-    return run if run.sha256 == sha256 else None
+    measured = not top_k or any(name.startswith(TOP_K) for name in run.metrics)
+    return run if run.sha256 == sha256 and measured else None
 
 
 def train(
@@ -134,6 +137,7 @@ def train(
     again: bool = False,
     log: bool = False,
     threads: int | None = None,
+    top_k: bool = False,
 ) -> Run:
     """Train a config to the end and return its test metrics; what is finished is not run again.
 
@@ -147,6 +151,7 @@ def train(
         again: forget an earlier run.
         log: write what rec.main says to log.txt in model_dir, instead of showing it.
         threads: of its arithmetic; None leaves the choice to torch and the environment.
+        top_k: also measure the best checkpoint by --mode top_k.
 
     Raises:
         RunFailed: rec.main ended with an error.
@@ -157,7 +162,7 @@ def train(
     folder, overrides = Path(model_dir), with_seed(overrides, seed)
     sha256 = digest(config, overrides)
     with locked(folder) as lock:
-        if not again and (done := finished(folder, sha256)):
+        if not again and (done := finished(folder, sha256, top_k=top_k)):
             return done
         arguments = ["--pipeline_config", str(config), "--model_dir", str(folder)]
         for text in overrides:
@@ -178,13 +183,23 @@ def train(
         test = last(folder, "test") or last(folder, "eval")
         if test is None:
             raise RuntimeError(f"{folder}/metrics.jsonl has no evaluation: nothing to report")
-        run = Run(
-            Path(config).stem, seed, test["metrics"], test["epoch"], round(wall, 1), round(cpu, 1), sha256, resumed
-        )
+        metrics = dict(test["metrics"])
+        if top_k:
+            call(*arguments, "--mode", "top_k", log=folder / LOG if log else None, threads=threads, keep=[lock])
+            metrics |= top_k_metrics(json.loads((folder / "top_k.json").read_text()))
+        run = Run(Path(config).stem, seed, metrics, test["epoch"], round(wall, 1), round(cpu, 1), sha256, resumed)
         aside = folder / f"{RECORD}.tmp"
         aside.write_text(json.dumps(asdict(run), indent=1) + "\n")
         aside.replace(folder / RECORD)  # whole or not at all
         return run
+
+
+def top_k_metrics(found: dict) -> dict[str, float]:
+    """Metrics of a top_k.json by name, those of groups behind the group's."""
+    named = {f"{TOP_K}{name}": value for name, value in found["metrics"].items()}
+    for group, values in found["groups"].items():
+        named |= {f"{TOP_K}{group}/{name}": value for name, value in values.items() if "_at_" in name}
+    return {name: value for name, value in named.items() if value is not None}
 
 
 def with_seed(overrides: Sequence[str], seed: int) -> list[str]:

@@ -28,6 +28,11 @@ def larger_is_better(metric: str) -> bool:
     return not any(part in metric for part in _FALLING)
 
 
+def _counts_from_0(metric: str) -> bool:
+    """Whether 0 is what a model without any use has: of lists of the K best."""
+    return metric.rpartition("/")[2].startswith(("recall", "hr", "ndcg", "mrr"))
+
+
 @dataclass(frozen=True)
 class Line:
     """What the finished runs of a row say.
@@ -187,7 +192,9 @@ def _verdict(spec: Spec, metric: str, mean: Summary | None, reference: float | N
     if mean is None or reference is None:
         return None
     if spec.message.reference_kind == pb.BEST_POSSIBLE:
-        return f"{(mean.mean - 0.5) / (reference - 0.5):.0%}" if "auc" in metric else f"{mean.mean - reference:+.4f}"
+        if "auc" in metric:
+            return f"{(mean.mean - 0.5) / (reference - 0.5):.0%}"
+        return f"{mean.mean / reference:.0%}" if _counts_from_0(metric) else f"{mean.mean - reference:+.4f}"
     worse = (reference - mean.mean) * (1 if larger_is_better(metric) else -1)
     below = metric == spec.metrics[0] and worse > spec.message.reference_allowance
     return f"{mean.mean - reference:+.4f}" + (" (below)" if below else "")

@@ -71,13 +71,19 @@ def survey(spec: Spec, folder: Path) -> list[Cell]:
             except ConfigError as error:
                 error.text = f"{row.title}: {error.text}"
                 raise
-            done = runs.finished(home, sha256)
+            done = runs.finished(home, sha256, top_k=spec.message.top_k)
             cells.append(Cell(row, seed, home, done, None if done else _failure(home)))
     return cells
 
 
 def execute(
-    cells: list[Cell], *, jobs: int, threads: int, again: bool, done: Callable[[list[Cell], int], None]
+    cells: list[Cell],
+    *,
+    jobs: int,
+    threads: int,
+    again: bool,
+    done: Callable[[list[Cell], int], None],
+    top_k: bool = False,
 ) -> list[Cell]:
     """Train what has no result yet.
 
@@ -87,6 +93,7 @@ def execute(
         threads: of the arithmetic of each.
         again: train finished ones too, from the start.
         done: called with all runs and the place of the one that ended, after each, in this thread.
+        top_k: also measure each by --mode top_k.
 
     Returns:
         All runs with their results.
@@ -95,7 +102,7 @@ def execute(
     todo = [place for place, cell in enumerate(cells) if again or cell.run is None]
     stopping = threading.Event()
     with ThreadPoolExecutor(jobs) as pool:
-        futures = {pool.submit(_one, cells[place], threads, again, stopping): place for place in todo}
+        futures = {pool.submit(_one, cells[place], threads, again, top_k, stopping): place for place in todo}
         try:
             for future in _as_they_end(set(futures)):
                 place = futures[future]
@@ -114,7 +121,7 @@ def _as_they_end(waiting: set[Future[Cell]]) -> Iterator[Future[Cell]]:
         yield from ended
 
 
-def _one(cell: Cell, threads: int, again: bool, stopping: threading.Event) -> Cell:
+def _one(cell: Cell, threads: int, again: bool, top_k: bool, stopping: threading.Event) -> Cell:
     row, path = cell.row, cell.folder / FAILURE
     try:
         run = runs.train(
@@ -125,6 +132,7 @@ def _one(cell: Cell, threads: int, again: bool, stopping: threading.Event) -> Ce
             again=again,
             log=True,
             threads=threads,
+            top_k=top_k,
         )
     except (runs.RunFailed, RuntimeError, OSError, ConfigError) as error:
         reason = f"exit code {error.code}" if isinstance(error, runs.RunFailed) else str(error)

@@ -9,12 +9,13 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
-from tools.generate import clicks, multimodal, sequences
+from tools.generate import clicks, multimodal, sequences, towers
 
 KINDS = {
     "clicks": (clicks, "data/planted"),
     "sequences": (sequences, "data/planted_sequences"),
     "multimodal": (multimodal, "data/planted_multimodal"),
+    "towers": (towers, "data/planted_towers"),
 }
 
 

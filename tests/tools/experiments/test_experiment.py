@@ -5,8 +5,8 @@ import json
 
 import pytest
 
-from tools import experiment, runs
 from tests.tools.experiments.conftest import EXPERIMENT
+from tools import experiment, runs
 
 
 @pytest.fixture
@@ -129,3 +129,34 @@ def test_a_torn_restart_does_not_go_on_from_another_config(command, trainings, t
     assert command("--seeds", "1", "--set", "data_config { batch_size: 32 }") == 1
     assert not (folder / "checkpoints").exists()
     assert not (folder / runs.RECORD).exists()
+
+
+def test_top_k_metrics_are_measured_beside_those_of_the_test(written, trainings, tmp_path, monkeypatch, capsys):
+    from pathlib import Path
+
+    def with_top_k(*arguments, **more):
+        if arguments[-2:] != ("--mode", "top_k"):
+            return trainings(*arguments, **more)
+        folder = Path(arguments[arguments.index("--model_dir") + 1])
+        groups = {"cold items": {"items": 9, "relevant": 3, "recall_at_20": 0.25, "recall_at_50": None}}
+        found = {"metrics": {"recall_at_20": 0.3, "coverage_at_20": None}, "groups": groups}
+        (folder / "top_k.json").write_text(json.dumps(found))
+        return 5.0
+
+    monkeypatch.setattr(runs, "call", with_top_k)
+    text = """
+    title: "Toy" models {{ name: "DCN" config: "{tiny}/dcn_v2.config" }} seeds: 0 metrics: ["top_k/recall_at_20", "auc"]
+    reference_kind: BEST_POSSIBLE references {{ metric: "top_k/recall_at_20" value: 0.4 }}
+    """
+    where = ["--runs", str(tmp_path / "runs"), "--output", str(tmp_path / "out"), "--no-plots"]
+    assert experiment.main([str(written(text)), *where]) == 0
+    assert trainings.calls == ["dcn/seed0"]
+    # A run without them is not finished.
+    assert experiment.main([str(written(text + "top_k: true")), *where]) == 0
+    kept = json.loads((tmp_path / "runs/dcn/seed0/run.json").read_text())["metrics"]
+    assert kept == {"auc": 0.8, "logloss": 0.5, "top_k/recall_at_20": 0.3, "top_k/cold items/recall_at_20": 0.25}
+    # .3 of .4
+    assert "| DCN | 1 | 0.3000 | 0.4000 | 75% |" in (tmp_path / "out/toy.md").read_text()
+    trainings.calls.clear()
+    assert experiment.main([str(written(text + "top_k: true")), *where]) == 0
+    assert trainings.calls == []
