@@ -16,9 +16,10 @@ from rec.config.load import Loaded
 from rec.config.registry import oneof
 from rec.config.towers import towers_of
 from rec.data.build_candidates import Retrieval
-from rec.data.candidates import Candidates
+from rec.data.build_tree import TreeIndex
 from rec.data.encoder import Encoder
 from rec.data.loader import Loader
+from rec.data.reader import Sampled
 from rec.features import Feature, build_features
 from rec.world import World
 
@@ -66,9 +67,15 @@ class Job:
         """Where a retrieval model's negatives come from; None for any other model."""
         return Retrieval(self.config, self.features) if towers_of(self.config.model_config) is not None else None
 
+    @cached_property
+    def tree(self) -> TreeIndex | None:
+        """The tree of a tree-based model; None for any other."""
+        return TreeIndex(self.config, self.features) if self.config.data_config.HasField("tdm_sampler") else None
+
     def train_loader(self) -> Loader:
         """Batches to learn from: shuffled if the config says so, spread over the processes."""
         data, train = self.config.data_config, self.config.train_config
+        sampled = self.retrieval or self.tree
         return Loader(
             self.encoder,
             self.config.train_input_path,
@@ -80,7 +87,7 @@ class Job:
             world=self.world.size,
             drop_remainder=data.drop_remainder,
             mask_prob=data.sample_mask_prob,
-            candidates=self.retrieval.training() if self.retrieval is not None else None,
+            candidates=sampled.training() if sampled is not None else None,
         )
 
     def eval_loader(self, path: str) -> Loader:
@@ -88,9 +95,10 @@ class Job:
         return self._in_order(self.encoder, path, candidates=self._measured_against)
 
     @property
-    def _measured_against(self) -> Candidates | None:
+    def _measured_against(self) -> Sampled | None:
         """Candidates of a retrieval model's evaluation."""
-        return self.retrieval.evaluation() if self.retrieval is not None else None
+        sampled = self.retrieval or self.tree
+        return sampled.evaluation() if sampled is not None else None
 
     def sample_loader(self) -> Loader | None:
         """Training rows to measure on: `eval_config.train_rows` of them, evenly spaced; None without."""
@@ -116,7 +124,7 @@ class Job:
         *,
         keep_rows: bool = False,
         sample: int = 0,
-        candidates: Candidates | None = None,
+        candidates: Sampled | None = None,
     ) -> Loader:
         data = self.config.data_config
         return Loader(

@@ -28,8 +28,10 @@ MODES = {
     "top_k": "metrics of a retrieval model's checkpoint against its whole item file (eval_config { top_k })",
     "predict": "score predict_input_path into parquet, from a checkpoint or an export",
     "export": "write <model_dir>/export from a checkpoint",
-    "index": "vectors of all items by the exported item tower, and a faiss index over them, into <model_dir>/index",
-    "search": "the nearest items of each row of predict_input_path, by the exported user tower and the index",
+    "index": "vectors of all items by the exported item tower, and a faiss index over them, into <model_dir>/index; of "
+    "a tree the vectors of its leaves, by a checkpoint",
+    "search": "the nearest items of each row of predict_input_path, by the exported user tower and the index; or the "
+    "best leaves of a tree, by the exported model",
     "check": "validate the config, build the model, try one step, and report; trains nothing",
 }
 

@@ -25,6 +25,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from tools.tree.order import by_category
+from tools.tree.write import CHILDREN, EDGES, NODES, Leaves, write
+
 USERS, ITEMS, CATES = 50, 200, 10
 CITIES = ["Oslo", "Lima", "Pune", "Kyoto", "Perth", "Quito"]
 
@@ -96,7 +99,7 @@ def _world() -> tuple:
 
 
 def write_tiny(folder: Path | str, *, train: int = 2000, evaluation: int = 500, seed: int = 0) -> Path:
-    """Write <folder>/train/part-{0,1}.parquet, <folder>/eval/part-0.parquet and <folder>/items.parquet.
+    """Write <folder>/train/part-{0,1}.parquet, <folder>/eval/part-0.parquet, <folder>/items.parquet and <folder>/tree.
 
     Args:
         folder: where; configs/tiny reads data/tiny, a test gives its own by `overrides`.
@@ -113,6 +116,12 @@ def write_tiny(folder: Path | str, *, train: int = 2000, evaluation: int = 500, 
     pq.write_table(rows.slice(half), folder / "train/part-1.parquet", row_group_size=256)
     pq.write_table(tiny_rows(evaluation, seed=seed + 1), folder / "eval/part-0.parquet", row_group_size=256)
     pq.write_table(tiny_items(), folder / "items.parquet")
+    cate = pa.array(_world()[1])
+    write(
+        Leaves(pa.array(np.arange(ITEMS)), {"cate_id": cate}, {}),
+        by_category(np.asarray(cate), seed=0),
+        folder / "tree",
+    )
     return folder
 
 
@@ -125,7 +134,7 @@ def tiny_items() -> pa.Table:
 def overrides(folder: Path | str) -> list[str]:
     """Arguments of `load_config` (or of --set) that point a config of configs/tiny at `folder`.
 
-    For a sampler's item file there is `place_items`.
+    For a sampler's files there is `place_items`.
     """
     folder = Path(folder)
     return [
@@ -136,9 +145,13 @@ def overrides(folder: Path | str) -> list[str]:
 
 
 def place_items(config: Any, folder: Path | str) -> None:
-    """Point the negative_sampler of a loaded config, if it has one, at the item file of `folder`."""
+    """Point the sampler of a loaded config, if it has one, at the item file or the tree of `folder`."""
     if config.data_config.HasField("negative_sampler"):
         config.data_config.negative_sampler.input_path = str(Path(folder) / "items.parquet")
+    if config.data_config.HasField("tdm_sampler"):
+        sampler, tree = config.data_config.tdm_sampler, Path(folder) / "tree"
+        sampler.item_input_path = str(tree / NODES)
+        sampler.edge_input_path, sampler.predict_edge_input_path = str(tree / EDGES), str(tree / CHILDREN)
 
 
 if __name__ == "__main__":

@@ -12,6 +12,7 @@ from rec.config.check_effects import check_effects
 from rec.config.check_groups import check_groups
 from rec.config.check_names import check_best_metrics
 from rec.config.check_towers import check_towers
+from rec.config.check_tree import is_tree_model
 from rec.config.errors import ConfigError
 from rec.config.features import Named, named_features
 from rec.config.names import listed, suggest
@@ -121,7 +122,7 @@ def _check_labels(config: Proto) -> Iterator[ConfigError]:
     """Labels, losses and sample weights of the tasks; warns of those that nothing uses."""
     data, model_config = config.data_config, config.model_config
     # Rows of a retrieval model are positives where nothing says otherwise.
-    if not data.label_fields and towers_of(model_config) is None:
+    if not data.label_fields and towers_of(model_config) is None and not is_tree_model(model_config):
         raise ConfigError("data_config has no label_fields", data, hint='add label_fields: "label"')
     towers = task_towers(model_config)
     member = model_config.WhichOneof("model")

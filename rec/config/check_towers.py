@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 
+from rec.config.check_tree import check_tree, is_tree_model
 from rec.config.errors import ConfigError
 from rec.config.features import Named
 from rec.config.names import listed, suggest
@@ -16,6 +17,17 @@ def check_towers(config: Proto, features: Sequence[Named]) -> Iterator[ConfigErr
     """Refuses retrieval configs that cannot work; warns of settings without effect."""
     model_config, data = config.model_config, config.data_config
     towers, member = towers_of(model_config), data.WhichOneof("sampler")
+    if is_tree_model(model_config):
+        yield from check_tree(config)
+        yield from _check_top_k(config.eval_config.top_k)
+        return
+    if member == "tdm_sampler":
+        raise ConfigError(
+            f"{member} has no effect: {model_config.WhichOneof('model')} reads no tree",
+            data,
+            member,
+            hint="remove it, or use tdm",
+        )
     if towers is None:
         if member is not None:
             raise ConfigError(

@@ -11,6 +11,7 @@ import pyarrow.compute as pc
 
 from rec.config.errors import DataError
 from rec.data import targets
+from rec.data.encoder import BadRows
 from rec.data.source import Source
 from rec.features.columns import explode, is_list, kind_of
 
@@ -104,6 +105,12 @@ class UserBlock:
     seen: ItemLists | None
     file: str
     numbers: np.ndarray
+
+    def error(self, bad: BadRows) -> DataError:
+        """The error of rows that cannot be encoded, with the place of the first."""
+        worst = bad.first
+        row = int(self.numbers[worst.row])
+        return DataError(str(worst).strip(), file=self.file, row=row, column=worst.column)
 
 
 class Users:

@@ -44,8 +44,8 @@ class Edges:
             raise DataError(f"an edge has a user and an item; this file has {file.names}", file=path)
         users, items = [np.zeros(0, np.int64)], [np.zeros(0, np.int64)]
         for place in file.rows():
-            users.append(_keys(place, 0, user_type))
-            items.append(table.find(_keys(place, 1, item_type)))
+            users.append(edge_keys(place, 0, user_type))
+            items.append(table.find(edge_keys(place, 1, item_type)))
         user, item = np.concatenate(users), np.concatenate(items)
         lost = int((item < 0).sum())
         if lost:
@@ -77,7 +77,17 @@ class Edges:
         return rows, self.arrays["item"][places].astype(np.int64)
 
 
-def _keys(place: Rows, index: int, kind: pa.DataType) -> np.ndarray:
+def edge_keys(place: Rows, index: int, kind: pa.DataType) -> np.ndarray:
+    """Keys of the ids of one end of edges, int64.
+
+    Args:
+        place: rows of an edge file.
+        index: number of the column, whatever it is called.
+        kind: type of the ids in the data.
+
+    Raises:
+        DataError: a null or unreadable id, with its row.
+    """
     name = place.batch.schema.names[index]
     column = place.batch.column(index)
     if column.null_count:

@@ -19,7 +19,13 @@ from rec.data.parquet_source import ParquetSource
 from rec.data.source import Piece, Source
 
 # Words of graph-learn's headers ("id:int64") as Arrow types.
-_TYPES = {"int32": pa.int64(), "int64": pa.int64(), "float": pa.float64(), "double": pa.float64(), "string": pa.string()}
+_TYPES = {
+    "int32": pa.int64(),
+    "int64": pa.int64(),
+    "float": pa.float64(),
+    "double": pa.float64(),
+    "string": pa.string(),
+}
 _PACKED = "attrs"
 
 
@@ -133,6 +139,7 @@ class ItemFile:
         attributes: `attr_fields`.
         attr_delimiter: between the attributes in `attrs`.
         field_delimiter: between columns of text files.
+        packed_by_place: three columns are id, weight and attributes, whatever they are called (graph-learn reads them so).
     """
 
     def __init__(
@@ -143,8 +150,11 @@ class ItemFile:
         attributes: Sequence[str],
         attr_delimiter: str = ":",
         field_delimiter: str = "",
+        packed_by_place: bool = False,
     ) -> None:
         self._file = TableFile(path, delimiter=field_delimiter)
+        if packed_by_place and len(self._file.names) == 3 and not set(attributes) <= set(self._file.names):
+            self._file.names = ["id", "weight", _PACKED]
         self._attributes = list(attributes)
         self._delimiter = attr_delimiter
         names = self._file.names

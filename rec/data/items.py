@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from typing import Protocol
 
 import numpy as np
 import pyarrow as pa
@@ -13,7 +14,7 @@ from rec.config.errors import DataError
 from rec.data import targets
 from rec.data.alias import alias_tables, draw
 from rec.data.encoder import BadRows, Encoder
-from rec.data.item_file import ItemFile, Items
+from rec.data.item_file import Items
 from rec.data.shared import SharedArrays
 from rec.features.base import Feature, ones
 
@@ -21,6 +22,13 @@ log = logging.getLogger(__name__)
 
 # Rounds of drawing again what may not be drawn, before the rest of the catalogue is looked at as a whole.
 _ROUNDS = 32
+
+
+class ItemSource(Protocol):
+    """Items in pieces: `rec.data.item_file.ItemFile`, or the nodes of a tree."""
+
+    def items(self, id_type: pa.DataType | None = None) -> Iterator[Items]:
+        """All of them; ids become of the type."""
 
 
 class ItemTable:
@@ -41,7 +49,7 @@ class ItemTable:
     """
 
     def __init__(
-        self, file: ItemFile, features: Sequence[Feature], *, exponent: float = 1.0, id_type: pa.DataType | None = None
+        self, file: ItemSource, features: Sequence[Feature], *, exponent: float = 1.0, id_type: pa.DataType | None = None
     ) -> None:
         began = time.perf_counter()
         for feature in features:

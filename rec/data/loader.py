@@ -10,11 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 from rec.config.errors import DataError
 from rec.data.bad_rows import Skipped
-from rec.data.candidates import Candidates
 from rec.data.encoder import Encoder
 from rec.data.plan import Plan
 from rec.data.pool import WorkerPool
-from rec.data.reader import Item, Reader
+from rec.data.reader import Item, Reader, Sampled
 from rec.data.sources import open_source
 from rec.protos import data_pb2
 
@@ -47,7 +46,7 @@ class Loader:
         keep_rows: give the original columns with every batch (`data_config.reserved_columns`, empty for all).
         mask_prob: share of rows whose features with `use_mask` are hidden, drawn anew in every epoch (training only).
         sample: take at most so many rows, evenly spaced over all; 0 takes all.
-        candidates: negatives and what belongs to them, for a retrieval model.
+        candidates: what a retrieval model is trained against: negatives, or nodes of a tree.
 
     Attributes:
         rows: rows of all ranks.
@@ -74,7 +73,7 @@ class Loader:
         keep_rows: bool = False,
         mask_prob: float = 0.0,
         sample: int = 0,
-        candidates: Candidates | None = None,
+        candidates: Sampled | None = None,
     ) -> None:
         skip_bad = data_config.bad_rows == data_pb2.SKIP
         keep = list(data_config.reserved_columns) if keep_rows else []

@@ -2,18 +2,36 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from typing import Protocol
 
 import numpy as np
 import pyarrow as pa
 
 from rec.config.errors import DataError
 from rec.data.bad_rows import Skipped
-from rec.data.candidates import Candidates
 from rec.data.encoder import Arrays, BadRows, Encoder
 from rec.data.plan import Order, Plan, Span
 from rec.data.source import Chain, Piece, Source, one_batch
+
+
+class Sampled(Protocol):
+    """Adds to encoded rows what a retrieval model learns to tell them from. Picklable."""
+
+    @property
+    def columns(self) -> list[str]:
+        """Columns that must be read beside those of the encoder."""
+
+    def descriptors(self) -> list[int]:
+        """Files that a worker process must inherit."""
+
+    def __call__(self, arrays: Arrays, rows: pa.RecordBatch, *, seed: Sequence[int]) -> Arrays:
+        """The batch with what was drawn for it by (seed, epoch, rank, number of the batch).
+
+        Raises:
+            BadRows: rows that nothing can be drawn for.
+        """
 
 
 @dataclass
@@ -44,7 +62,7 @@ class Reader:
         skip_bad: leave out bad rows instead of raising.
         keep: columns handed on beside the arrays; None for none.
         mask_prob: share of rows whose `use_mask` features are hidden.
-        candidates: negatives and what belongs to them, for a retrieval model.
+        candidates: what a retrieval model is trained against.
     """
 
     source: Source
@@ -53,7 +71,7 @@ class Reader:
     skip_bad: bool = False
     keep: tuple[str, ...] | None = None
     mask_prob: float = 0.0
-    candidates: Candidates | None = None
+    candidates: Sampled | None = None
 
     def descriptors(self) -> list[int]:
         """Files that a worker process must inherit before it unpickles this."""
@@ -90,6 +108,9 @@ class Reader:
             mask = self.plan.mask(epoch, index, rows.num_rows, self.mask_prob) if self.mask_prob else None
             try:
                 arrays = self.encoder.encode(rows, mask=mask)
+                if self.candidates is not None:
+                    seed = (self.plan.seed, epoch, self.plan.rank, index)
+                    arrays = self.candidates(arrays, rows, seed=seed)
                 break
             except BadRows as err:
                 worst = err.first
@@ -97,13 +118,12 @@ class Reader:
                 if not self.skip_bad:
                     raise error from err
                 skipped.add(error, rows=int(err.mask.sum()))
+                arrays = None
                 rows, places = rows.filter(pa.array(~err.mask)), places[~err.mask]
             except DataError as err:
                 if err.file is None:
                     err.file = window.file_of(int(places[0]))
                 raise
-        if self.candidates is not None and arrays is not None:
-            arrays = self.candidates(arrays, rows, seed=(self.plan.seed, epoch, self.plan.rank, index))
         kept = None
         if self.keep is not None and arrays is not None:
             kept = rows.select(list(self.keep))

@@ -15,6 +15,7 @@ from rec.config.load import Loaded
 from rec.export import layout
 from rec.jobs.files import write_json
 from rec.jobs.text import size, table
+from rec.protos.model_pb2 import DEEP
 from rec.world import World
 
 if TYPE_CHECKING:
@@ -27,12 +28,17 @@ log = logging.getLogger(__name__)
 
 # Rows of eval_input_path that are searched for, to compare with the exact answer.
 QUERIES = 1000
+# Leaves that are looked up at once.
+LEAVES = 65536
 FOLDER = "index"
 
 
 def run(loaded: Loaded, args: argparse.Namespace, world: World) -> None:
     """Writes vectors and index of all items; prints how well and how fast it finds."""
     job = Job(loaded, world, "cpu")
+    if job.tree is not None:
+        write_leaves(job, args)
+        return
     if job.retrieval is None:
         raise ConfigError("--mode index is for retrieval models", job.config.model_config, hint="use dssm, for example")
     if world.size > 1:
@@ -77,6 +83,37 @@ def run(loaded: Loaded, args: argparse.Namespace, world: World) -> None:
         rows = [("flat", 1.0, round(measured["flat_queries_per_second"]))]
         rows += [(about["kind"], measured["recall"], round(measured["queries_per_second"]))] * (about["kind"] != "flat")
         print(table(header, rows))
+
+
+def write_leaves(job: Job, args: argparse.Namespace) -> None:
+    """Vectors of the leaves of a tree, by a checkpoint: of them `tools.tree build --vectors` builds the next tree."""
+    import torch
+
+    from rec.data.batch import Batch
+    from rec.jobs.restore import restored
+    from rec.serve.index import ITEMS, write_vectors
+    from rec.train.vectors import no_rows
+
+    assert job.tree is not None
+    index, (ids, leaves) = job.tree, job.tree.leaf_ids()
+    network, checkpoint = restored(job, args)
+    nobody = {name: tensor for f in index.user_features if not f.stub for name, tensor in no_rows(f).items()}
+    group = next(g.group_name for g in job.config.model_config.feature_groups if g.group_type != DEEP)
+
+    def pieces() -> Iterator[tuple[pa.Array, np.ndarray]]:
+        for first in range(0, len(leaves), LEAVES):
+            arrays = index.tree.table.features(leaves[first : first + LEAVES])
+            nodes = {name: torch.from_numpy(array.copy()) for name, array in arrays.items()}
+            with torch.no_grad():
+                groups = network.embedding(Batch(nobody | nodes).features)
+            yield ids.slice(first, LEAVES), groups[f"{group}.query"].numpy()
+
+    folder = job.model_dir / FOLDER
+    with layout.replacing(folder) as fresh:
+        vectors = write_vectors(fresh / ITEMS, pieces())
+        about = {"kind": "leaves", "items": len(vectors), "dimension": vectors.shape[1], "step": checkpoint.step}
+        write_json(fresh / "manifest.json", about)
+    print(f"vectors of {len(vectors):,} leaves of step {checkpoint.step} in {folder}")
 
 
 def users(job: Job, tower: Predictor) -> np.ndarray | None:

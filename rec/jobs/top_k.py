@@ -5,13 +5,13 @@ from __future__ import annotations
 import argparse
 import math
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from rec.assemble import Job
 from rec.config.errors import ConfigError
 from rec.config.load import Loaded
-from rec.data.catalogue import Users
+from rec.data.catalogue import Catalogue, Users
 from rec.data.encoder import Encoder
 from rec.data.sources import open_source
 from rec.features.towers import tower_features
@@ -22,6 +22,14 @@ from rec.world import World
 
 if TYPE_CHECKING:
     from rec.metrics.catalogue import TopKReport
+    from rec.network import Network
+    from rec.protos.models import tdm_pb2
+    from rec.train.top_k import Scorer
+
+# The Ks where the config names none.
+TOP_K = (10, 20, 50, 100)
+# How many times as many nodes as items are asked for stay in a beam, where the config does not say.
+WIDER = 2
 
 
 def run(loaded: Loaded, args: argparse.Namespace, world: World) -> None:
@@ -39,24 +47,21 @@ def run(loaded: Loaded, args: argparse.Namespace, world: World) -> None:
     settings = config.eval_config.top_k
     path = args.input or settings.input_path or config.test_input_path or config.eval_input_path
     users = open_users(job, path)
-    assert job.retrieval is not None
-    file = job.retrieval.catalogue_file()
+    top_k = list(settings.top_k) or list(TOP_K)
+    # Item files are read before torch is loaded: what is wrong with them shows in a second.
+    ranked = TreeRanking(job, top_k) if job.tree is not None else TowerRanking(job, users)
     ema = config.eval_config.use_dense_ema if config.eval_config.HasField("use_dense_ema") else None
     network, checkpoint = restored(job, args, ema=ema)
 
-    from rec.train.top_k import TOP_K, item_vectors, measure, two_towers
-    from rec.train.vectors import TowerVectors
+    from rec.train.top_k import measure
 
-    user, item = (
-        TowerVectors(network, job.features, config.model_config, side, device=job.device) for side in ("user", "item")
-    )
-    catalogue, vectors = item_vectors(item, file.items(users.id_type))
+    catalogue, scorer = ranked.scorer(network)
     began = time.perf_counter()
     report = measure(
-        two_towers(user, vectors),
+        scorer,
         users,
         catalogue,
-        top_k=settings.top_k or TOP_K,
+        top_k=top_k,
         filter_seen=settings.filter_seen,
         sampled=settings.sampled_negatives,
         seed=settings.seed,
@@ -68,15 +73,65 @@ def run(loaded: Loaded, args: argparse.Namespace, world: World) -> None:
         "items": len(catalogue),
         "seen": ("left out" if settings.filter_seen else "kept") if settings.seen_field else "not known",
         "users_per_second": round((report.users + report.idle) / seconds),
+        **ranked.about,
     }
     write_json(job.model_dir / "top_k.json", as_json(report, about))
     print(as_text(report, about))
 
 
+class TowerRanking:
+    """All items by the vectors of two towers."""
+
+    def __init__(self, job: Job, users: Users) -> None:
+        assert job.retrieval is not None
+        self.job, self.users, self.file = job, users, job.retrieval.catalogue_file()
+        self.about: dict[str, Any] = {}
+
+    def scorer(self, network: Network) -> tuple[Catalogue, Scorer]:
+        """Items, and their scores for blocks of users."""
+        from rec.train.top_k import item_vectors, two_towers
+        from rec.train.vectors import TowerVectors
+
+        job = self.job
+        user, item = (
+            TowerVectors(network, job.features, job.config.model_config, side, device=job.device)
+            for side in ("user", "item")
+        )
+        catalogue, vectors = item_vectors(item, self.file.items(self.users.id_type))
+        return catalogue, two_towers(user, vectors)
+
+
+class TreeRanking:
+    """The items that a beam search down the tree comes to."""
+
+    def __init__(self, job: Job, top_k: Sequence[int]) -> None:
+        assert job.tree is not None
+        self.job, self.index = job, job.tree
+        self.catalogue, self.numbers = job.tree.catalogue()
+        self.beam = beam_of(job.config.model_config.tdm.search, max(top_k))
+        self.about: dict[str, Any] = {"beam": self.beam}
+
+    def scorer(self, network: Network) -> tuple[Catalogue, Scorer]:
+        """Items, and their scores for blocks of users."""
+        from rec.train.tree_search import TreeSearch, tree_scorer
+
+        encoder = Encoder(self.index.user_features)
+        search = TreeSearch(self.index.tree, network, encoder, beam=self.beam, device=self.job.device)
+        return self.catalogue, tree_scorer(search, self.catalogue, self.numbers)
+
+
+def beam_of(search: tdm_pb2.TreeSearch, items: int) -> int:
+    """Nodes that stay in a beam when so many items are asked for."""
+    return search.beam_size or WIDER * items
+
+
 def open_users(job: Job, path: str) -> Users:
-    """The users of a path, with the columns that the user tower and `eval_config.top_k` name."""
+    """The users of a path, with the columns that the user's features and `eval_config.top_k` name."""
     config, settings = job.config, job.config.eval_config.top_k
-    encoder = Encoder(tower_features(job.features, config.model_config, "user"))
+    tree = job.tree
+    encoder = Encoder(
+        tree.user_features if tree is not None else tower_features(job.features, config.model_config, "user")
+    )
     columns = [*encoder.columns, settings.relevant_field, settings.seen_field]
     label = next(iter(config.data_config.label_fields), "")
     if label not in open_source(path, config.data_config, encoder, columns=None).schema.names:

@@ -92,12 +92,14 @@ class DINAttention(nn.Module):
 class WindowedAttention(nn.Module):
     """The mean of a(q, k) k over the steps of each window of a row, a(q, k) = PReLU(MLP([k, q * k, q])).
 
-    The windows follow each other from the first step on; the mean is over the steps that there are. The target comes
-    last. TorchEasyRec's MultiWindowDINEncoder, in which histories begin with the most recent step.
+    The windows follow each other from the first step on, or from the last one back; the mean is over the steps that
+    there are. The target comes last. TorchEasyRec's MultiWindowDINEncoder, in which histories begin with the most
+    recent step.
 
     Args:
         width: D, of the target and of a step.
         windows: length of each window, in steps.
+        from_last: the first window holds the last steps.
         hidden_units, dropout_ratio, activation, use_bn, bias, use_ln: of the MLP; a linear layer to one number follows.
     """
 
@@ -106,6 +108,7 @@ class WindowedAttention(nn.Module):
         width: int,
         *,
         windows: Sequence[int],
+        from_last: bool = False,
         hidden_units: Sequence[int],
         dropout_ratio: Sequence[float] = (),
         activation: str = "nn.ReLU",
@@ -114,7 +117,7 @@ class WindowedAttention(nn.Module):
         use_ln: bool = False,
     ) -> None:
         super().__init__()
-        self.windows = list(windows)
+        self.windows, self.from_last = list(windows), from_last
         self.mlp = MLP(
             3 * width,
             hidden_units=hidden_units,
@@ -143,7 +146,10 @@ class WindowedAttention(nn.Module):
             left_B = left_B - counts[-1]
         counts_BW = torch.stack([*counts, left_B], dim=1)
         rows, windows = lengths_B.shape[0], len(self.windows)
-        sums = weighted_segment_sum(steps_ND, weights, counts_BW.flatten())
-        sums_BWD = sums.view(rows, windows + 1, steps_ND.shape[1])[:, :windows]
+        in_order_BW = counts_BW.flip(1) if self.from_last else counts_BW
+        sums_BWD = weighted_segment_sum(steps_ND, weights, in_order_BW.flatten()).view(
+            rows, windows + 1, steps_ND.shape[1]
+        )
+        sums_BWD = (sums_BWD.flip(1) if self.from_last else sums_BWD)[:, :windows]
         means_BWD = sums_BWD / counts_BW[:, :windows].clamp(min=1).unsqueeze(2)
         return torch.cat([means_BWD.flatten(1), query_BD], dim=1)

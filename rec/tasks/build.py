@@ -16,6 +16,7 @@ from rec.config.imports import import_object
 from rec.config.names import suggest
 from rec.config.registry import oneof
 from rec.config.towers import towers_of
+from rec.data.tree_rows import POSITIVE
 from rec.losses import LOSSES, Loss
 from rec.losses.custom import build_custom
 from rec.losses.retrieval import RETRIEVAL_LOSSES, RetrievalLoss
@@ -77,7 +78,9 @@ def _learned_tasks(config: pipeline_pb2.EasyRecConfig) -> list[Task]:
 
 
 def _model_task(config: pipeline_pb2.EasyRecConfig) -> RankingTask:
-    labels = config.data_config.label_fields
+    labels = list(config.data_config.label_fields)
+    if not labels and config.data_config.HasField("tdm_sampler"):
+        labels = [POSITIVE]
     if not labels:
         raise ConfigError(
             "no label: label_fields is empty", config.data_config, "label_fields", hint='set label_fields: "label"'

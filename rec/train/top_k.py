@@ -20,7 +20,6 @@ from rec.train.vectors import TowerVectors
 
 log = logging.getLogger(__name__)
 
-TOP_K = (10, 20, 50, 100)
 # Scores of a block are 128 MiB.
 USERS, ITEMS = 1024, 32768
 _LOG_SECONDS = 10.0
@@ -33,7 +32,7 @@ def measure(
     users: Users,
     catalogue: Catalogue,
     *,
-    top_k: Sequence[int] = TOP_K,
+    top_k: Sequence[int],
     filter_seen: bool = True,
     sampled: int = 0,
     seed: int = 0,
@@ -109,9 +108,7 @@ def two_towers(tower: TowerVectors, items: Tensor) -> Scorer:
         try:
             vectors = tower(block.rows)
         except BadRows as err:
-            worst = err.first
-            row = int(block.numbers[worst.row])
-            raise DataError(str(worst).strip(), file=block.file, row=row, column=worst.column) from err
+            raise block.error(err) from err
         for first in range(0, len(items), ITEMS):
             yield first, vectors @ items[first : first + ITEMS].T
 

@@ -46,7 +46,7 @@ class TowerVectors:
         self.output = f"{side}_embedding"
         self.encoder = Encoder(tower_features(features, model_config, side))
         other = tower_features(features, model_config, "item" if side == "user" else "user")
-        self._nothing = {name: tensor for f in other for name, tensor in _no_rows(f).items()}
+        self._nothing = {name: tensor for f in other for name, tensor in no_rows(f).items()}
 
     def __call__(self, rows: pa.RecordBatch) -> Tensor:
         """Vectors [rows, D] float32 on the network's device, of raw rows with the tower's columns.
@@ -79,7 +79,7 @@ class TowerVectors:
                     raise piece.place.error(start + worst.row, str(worst).strip(), worst.column) from err
 
 
-def _no_rows(feature: Feature) -> dict[str, Tensor]:
+def no_rows(feature: Feature) -> dict[str, Tensor]:
     """The tensors of a feature for a batch without rows."""
     tensors = {name: torch.zeros(0, dtype=getattr(torch, dtype)) for name, dtype in feature.tensors().items()}
     values = f"{feature.name}.values"

@@ -311,6 +311,20 @@ CASES = [
           branch_dim: 16 final {MLP} }}""",
         (sequence("seq", 8, 8),),
     ),
+    Case(
+        "tdm",
+        f"""tdm {{ multiwindow_din {{ windows_len: [1, 2] most_recent: LAST_STEP attn_mlp {MLP} }}
+          final {{ hidden_units: [16, 8] use_bn: true }} }}""",
+        (DEEP, sequence("seq", 6, 8)),
+        num_class=2,
+        normed=True,
+    ),
+    Case(
+        "tdm_one_logit",
+        f"""tdm {{ multiwindow_din {{ windows_len: [2, 1, 4] attn_mlp {{ hidden_units: 8 activation: "nn.PReLU" }} }}
+          final {MLP} }}""",
+        (sequence("seq", 8, 8),),
+    ),
     Case("simple_multi_task", f"simple_multi_task {{ {TASKS} }}", (DEEP,), outputs=TASK_OUTPUTS),
     Case(
         "dien",

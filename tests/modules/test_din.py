@@ -121,3 +121,13 @@ def test_numbers_are_those_of_fuxictr(activation, want):
     out = layer(q, k, torch.tensor([3, 0, 2]))
     (out * torch.linspace(0.5, 1.5, out.numel(), dtype=out.dtype).view_as(out)).sum().backward()
     assert outcome(out, q.grad) == pytest.approx(want, rel=1e-9)
+
+
+def test_windows_from_the_last_step_back_are_those_of_the_reversed_rows() -> None:
+    forward, backward = windowed([1, 2, 4]), windowed([1, 2, 4], from_last=True)
+    backward.load_state_dict(forward.state_dict())
+    lengths = [9, 2, 0, 7]
+    q, k, size = jagged(lengths)
+    reversed_k = torch.cat([steps.flip(0) for steps in torch.split(k, lengths)])
+    # sums of a window in another order
+    torch.testing.assert_close(backward(q, k, size), forward(q, reversed_k, size), rtol=1e-5, atol=1e-6)

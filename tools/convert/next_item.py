@@ -40,13 +40,14 @@ def convert(
     Args:
         path: MovieLens, or a text file.
         output: folder of the splits and of `items`: item_id (from 1 without gaps), raw_id (in the source) and weight,
-            its count in training.
+            its count in training; of MovieLens also genre, the first of the film's.
         length: longest history; the latest items are kept.
         min_count: items with fewer rows are left out.
         rows: of training: "users" or "prefixes".
         seed: of the order of the training rows.
     """
-    sequences = _kept(_read(Path(path)), min_count)
+    found, genre = _read(Path(path))
+    sequences = _kept(found, min_count)
     known, place = np.unique(sequences.items, return_inverse=True)
     items = place + 1
     windows, target, split = _rows(sequences, length=length, prefixes=rows == "prefixes")
@@ -59,7 +60,10 @@ def convert(
             for start in range(0, len(places), BLOCK_ROWS):
                 out.write(name, _table(sequences, items, windows, target, places[start : start + BLOCK_ROWS]))
         ids = np.arange(1, len(known) + 1, dtype=np.int32)
-        out.write("items", pa.table({"item_id": ids, "raw_id": known, "weight": trained.astype(np.float32)}))
+        columns = {"item_id": ids, "raw_id": known, "weight": trained.astype(np.float32)}
+        if genre is not None:
+            columns["genre"] = pa.array([genre[number - 1] for number in known.tolist()])
+        out.write("items", pa.table(columns))
         out.info = {
             "dataset": "next_item",
             "protocol": "leave one out: the last item test, the one before valid",
@@ -75,12 +79,14 @@ def convert(
     return {"rows": out.rows, **out.info}
 
 
-def _read(path: Path) -> UserItems:
+def _read(path: Path) -> tuple[UserItems, list[str] | None]:
+    """Items of each user in order; of MovieLens the first genre of each film, films numbered from 1."""
     if path.is_dir() or zipfile.is_zipfile(path):
         movies = movielens.read(path)
         order = sort_behaviours(movies.user, movies.timestamp)
-        return grouped(movies.user[order].astype(np.int64), movies.movie[order].astype(np.int64))
-    return read_user_items(path)
+        sequences = grouped(movies.user[order].astype(np.int64), movies.movie[order].astype(np.int64))
+        return sequences, [names[0] if names else "" for names in movies.genres]
+    return read_user_items(path), None
 
 
 def _kept(sequences: UserItems, min_count: int) -> UserItems:

@@ -1,0 +1,1 @@
+"""Trees over the items of a catalogue, for tree-based models: `python -m tools.tree build`."""
