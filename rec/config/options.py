@@ -43,6 +43,11 @@ def needs_task_towers(msg: Proto) -> bool:
     return "task_towers" in msg.DESCRIPTOR.fields_by_name and not optional
 
 
+def several_interests(msg: Proto) -> bool:
+    """Whether users of a retrieval model have several vectors."""
+    return msg.DESCRIPTOR.GetOptions().Extensions[options_pb2.several_interests]
+
+
 def members(msg: Proto | type[Proto], oneof: str) -> list[str]:
     """Names of the supported members of a oneof."""
     return [f.name for f in msg.DESCRIPTOR.oneofs_by_name[oneof].fields if not unsupported(f)]

@@ -33,15 +33,16 @@ def write(folder: Path, rows: pa.RecordBatch, features: Mapping[str, Tensor], sc
 
 
 def scores_to_columns(scores: Mapping[str, Tensor]) -> dict[str, pa.Array]:
-    """Scores as Arrow columns: floats, or lists of them with several classes."""
+    """Scores as Arrow columns: floats, or lists of them with several classes or vectors."""
     return {name: to_column(tensor.numpy()) for name, tensor in scores.items()}
 
 
 def to_column(values: np.ndarray) -> pa.Array:
-    """[B] as floats, [B, C] as fixed-size lists."""
-    if values.ndim == 1:
-        return pa.array(values)
-    return pa.FixedSizeListArray.from_arrays(pa.array(values.reshape(-1)), values.shape[1])
+    """[B] as floats, [B, C] as fixed-size lists, [B, K, D] as lists of lists."""
+    column = pa.array(values.reshape(-1))
+    for size in reversed(values.shape[1:]):
+        column = pa.FixedSizeListArray.from_arrays(column, size)
+    return column
 
 
 def _plain(tensor: Tensor) -> dict[str, Any]:

@@ -46,6 +46,10 @@ def softmax_sums(contrast: Contrast, weights: Tensor | None) -> LossSum:
     """
     rows = contrast.own_BK.shape[0]
     weight_B = contrast.own_BK.new_ones(rows) if weights is None else weights.to(contrast.own_BK.dtype)
+    if contrast.several_interests:
+        # The largest of several products: in evaluations only, where the matrix of logits is made for the ranks anyway.
+        losses_B = torch.logsumexp(contrast.corrected, dim=1) - contrast.positive_B
+        return LossSum((weight_B * losses_B).sum(), weight_B.sum().detach())
     total = sampled_softmax_sum(
         contrast.own_BK,
         contrast.user_BD,

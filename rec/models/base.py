@@ -136,6 +136,20 @@ def sequence_group(groups: GroupShapes, name: str, config: Message, field: str |
     return group
 
 
+def history_group(groups: GroupShapes, name: str, config: Message, field: str | None = None) -> GroupShape:
+    """The group of that name, which must have steps and no target; the arguments are those of `flat_group`."""
+    group = sequence_group(groups, name, config, field)
+    if group.query_width:
+        raise ConfigError(
+            f'group "{group.name}" has a target ({", ".join(name for name, _ in group.query)}), which '
+            f"{config.DESCRIPTOR.name} does not read: users are served without items",
+            config,
+            field,
+            hint="leave it out of the group",
+        )
+    return group
+
+
 def catalogue_group(groups: GroupShapes, name: str, config: Message, field: str | None = None) -> GroupShape:
     """The group of that name, which must be a whole table; the arguments are those of `flat_group`."""
     group = _group(groups, name, config, field)

@@ -1,6 +1,6 @@
 """The vectors of all items and an index over them, in a folder: written by one job, searched by others."""
 
-# V items, U users, D width of the vectors, K items found
+# V items, U users, I interests of a user, D width of the vectors, K items found
 
 from __future__ import annotations
 
@@ -99,10 +99,44 @@ def build(vectors: np.ndarray, config: export_pb2.ItemIndex) -> Any:
 
 
 def search(index: Any, users: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
-    """The nearest items of users [U, D]: float32 scores and int64 numbers, [U, K], -1 where fewer were found."""
+    """The nearest items of users: float32 scores and int64 numbers, [U, K], -1 where fewer were found.
+
+    Args:
+        index: of faiss.
+        users: [U, D], or [U, I, D]: then an item is as near as the interest nearest to it, and the lists of the
+            interests are merged.
+        k: K.
+    """
     if hasattr(index, "hnsw"):
         index.hnsw.efSearch = max(index.hnsw.efSearch, k)
-    return index.search(np.ascontiguousarray(users, np.float32), min(k, index.ntotal))
+    k = min(k, index.ntotal)
+    vectors = np.ascontiguousarray(users.reshape(-1, users.shape[-1]), np.float32)
+    scores, numbers = index.search(vectors, k)
+    if users.ndim == 2:
+        return scores, numbers
+    shape = len(users), users.shape[1] * k
+    return merged(scores.reshape(shape), numbers.reshape(shape), k)
+
+
+def merged(scores: np.ndarray, numbers: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
+    """The K best of several lists of each user, each item once with its largest score.
+
+    What is among the K best by its largest score is among the K best of that list, so nothing is lost.
+
+    Args:
+        scores: [U, n].
+        numbers: of the items, -1 for none.
+        k: K, at most n.
+    """
+    scores = np.where(numbers < 0, -np.inf, scores).astype(np.float32)
+    # By item, and of each item the largest score first: the others are copies.
+    order = np.lexsort((-scores, numbers), axis=1)
+    scores, numbers = (np.take_along_axis(x, order, 1) for x in (scores, numbers))
+    copy = np.zeros(numbers.shape, bool)
+    copy[:, 1:] = numbers[:, 1:] == numbers[:, :-1]
+    scores, numbers = np.where(copy, -np.inf, scores).astype(np.float32), np.where(copy, -1, numbers)
+    best = np.argsort(-scores, axis=1, kind="stable")[:, :k]
+    return np.take_along_axis(scores, best, 1), np.take_along_axis(numbers, best, 1)
 
 
 def agreement(found: np.ndarray, exact: np.ndarray) -> float:
@@ -140,7 +174,7 @@ class ItemIndex:
         """The K nearest items of users, from the nearest down.
 
         Args:
-            users: [U, D].
+            users: [U, D], or interests [U, I, D].
             k: K.
             without: numbers of items that each user does not get.
 

@@ -14,6 +14,7 @@ from rec.config.check_names import reported_name
 from rec.config.errors import ConfigError
 from rec.config.imports import import_object
 from rec.config.names import suggest
+from rec.config.options import several_interests
 from rec.config.registry import oneof
 from rec.config.towers import towers_of
 from rec.data.tree_rows import POSITIVE
@@ -119,6 +120,7 @@ def _retrieval_task(config: pipeline_pb2.EasyRecConfig, model: Any) -> Retrieval
         most_hard=getattr(getattr(data, sampler), "num_hard_sample", 0) if sampler else 0,
         temperature=model.temperature,
         normalised=model.similarity == simi_pb2.COSINE,
+        several_interests=several_interests(model),
         metric_specs=_metric_specs(model_config.metrics, _metric_maker, "retrieval", 1),
         train_metric_specs=_metric_specs(model_config.train_metrics, _train_metric_maker, "retrieval", 1),
         weigh_metrics=config.eval_config.weigh_metrics,

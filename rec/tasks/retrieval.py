@@ -33,6 +33,7 @@ class RetrievalTask(MeasuredTask):
         most_hard: most hard negatives of a row.
         temperature: similarities are divided by it.
         normalised: whether the model's vectors have length 1.
+        several_interests: whether a user has several vectors outside training, of which the nearest scores.
         weigh_metrics: whether sample weights count in metrics too.
     """
 
@@ -44,6 +45,7 @@ class RetrievalTask(MeasuredTask):
     most_hard: int = 0
     temperature: float = 1.0
     normalised: bool = False
+    several_interests: bool = False
     metric_specs: Mapping[str, MetricSpec] = field(default_factory=dict)
     train_metric_specs: Mapping[str, MetricSpec] = field(default_factory=dict)
     weigh_metrics: bool = False
@@ -68,7 +70,12 @@ class RetrievalTask(MeasuredTask):
 
     def outputs(self, predictions: Predictions) -> dict[str, Tensor]:
         user, item = predictions["user_embedding"].float(), predictions["item_embedding"].float()
-        return {"user_embedding": user, "item_embedding": item, "similarity": (user * item).sum(dim=1)}
+        # Not by the number of dimensions: this is traced.
+        if self.several_interests:
+            similarity = torch.bmm(user, item.unsqueeze(2)).squeeze(2).amax(dim=1)
+        else:
+            similarity = (user * item).sum(dim=1)
+        return {"user_embedding": user, "item_embedding": item, "similarity": similarity}
 
     def _pairs(self, predictions: Predictions, batch: Batch) -> Pairs:
         weights = batch.weights[self.weight_field] if self.weight_field else None

@@ -100,7 +100,7 @@ def two_towers(tower: TowerVectors, items: Tensor) -> Scorer:
     """Scores by the inner products of users with items (a tower itself divides by the length for a cosine).
 
     Args:
-        tower: of the user.
+        tower: of the user; of several interests the nearest one scores.
         items: [V, D].
     """
 
@@ -110,6 +110,16 @@ def two_towers(tower: TowerVectors, items: Tensor) -> Scorer:
         except BadRows as err:
             raise block.error(err) from err
         for first in range(0, len(items), ITEMS):
-            yield first, vectors @ items[first : first + ITEMS].T
+            yield first, _nearest(vectors, items[first : first + ITEMS])
 
+    return scores
+
+
+def _nearest(users: Tensor, items_VD: Tensor) -> Tensor:
+    """Scores [U, V] of users [U, D] or [U, K, D]: the largest over K, in the memory of two blocks."""
+    if users.dim() == 2:
+        return users @ items_VD.T
+    scores = users[:, 0] @ items_VD.T
+    for interest in range(1, users.shape[1]):
+        torch.maximum(scores, users[:, interest] @ items_VD.T, out=scores)
     return scores

@@ -49,7 +49,7 @@ class TowerVectors:
         self._nothing = {name: tensor for f in other for name, tensor in no_rows(f).items()}
 
     def __call__(self, rows: pa.RecordBatch) -> Tensor:
-        """Vectors [rows, D] float32 on the network's device, of raw rows with the tower's columns.
+        """Vectors [rows, D], or interests [rows, K, D], float32 on the network's device, of raw rows with its columns.
 
         Raises:
             BadRows: rows that cannot be encoded.

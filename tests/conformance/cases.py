@@ -477,4 +477,54 @@ CASES = [
         width=6,
         normed=True,
     ),
+    Case(
+        "mind",
+        f"""mind {{ user_tower {{ input: "user" history_input: "seq" user_mlp {MLP} hist_seq_mlp {MLP}
+          capsule_config {{ max_k: 3 max_seq_len: 5 high_dim: 6 }} concat_mlp {MLP} }}
+          item_tower {{ input: "item" mlp {MLP} }} output_dim: 6 temperature: 0.1 }}""",
+        (*PAIR, sequence("seq", 0, 8)),
+        outputs=VECTORS,
+        width=6,
+        normed=True,
+    ),
+    Case(
+        "mind_sum",
+        f"""mind {{ user_tower {{ input: "user" history_input: "seq" user_mlp {MLP} user_seq_combine: SUM
+          capsule_config {{ max_k: 2 max_seq_len: 3 high_dim: 8 squash_pow: 0.2 const_caps_num: true num_iters: 2 }}
+          concat_mlp {{ hidden_units: 12 use_ln: true }} }} item_tower {{ input: "item" mlp {MLP} }}
+          similarity: INNER_PRODUCT output_dim: 4 simi_pow: 1 }}""",
+        (*PAIR, sequence("seq", 0, 8, max_length=8)),
+        outputs=VECTORS,
+        width=4,
+        normed=True,
+    ),
+    Case(
+        "comirec_sa",
+        f"""comirec {{ user_tower {{ history_input: "seq" self_attentive {{ num_interests: 3 }} }}
+          item_tower {{ input: "item" mlp {MLP} }} output_dim: 8 }}""",
+        (group("item", ("i", 6)), sequence("seq", 0, 8)),
+        outputs=VECTORS,
+        width=8,
+        kernels=True,
+        shortest=1,
+    ),
+    Case(
+        "comirec_dr",
+        """comirec { user_tower { history_input: "seq" dynamic_routing { num_interests: 3 } }
+          item_tower { input: "item" } similarity: COSINE }""",
+        (group("item", ("i", 6)), sequence("seq", 0, 8)),
+        outputs=VECTORS,
+        width=6,
+        normed=True,
+        shortest=1,
+    ),
+    Case(
+        "comirec_dr_without_order",
+        f"""comirec {{ user_tower {{ history_input: "seq" dynamic_routing {{ num_interests: 2 matrices: INTEREST }} }}
+          item_tower {{ input: "item" mlp {MLP} }} output_dim: 5 }}""",
+        (group("item", ("i", 6)), sequence("seq", 0, 8)),
+        outputs=VECTORS,
+        width=5,
+        shortest=1,
+    ),
 ]

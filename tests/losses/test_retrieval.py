@@ -303,3 +303,39 @@ def test_ranks_count_ties_against_the_positive():
 def test_wrong_settings_are_told(text: str, message: str):
     with pytest.raises(ConfigError, match=message):
         build(text)
+
+
+# Users of two interests: (1, 0) and (0, 1); (2, 0) and (0, 0). Items (3, 1), (0, 4), and one drawn, (1, 2).
+# Scores by the nearest interest: [[3, 4, 2], [6, 0, 2]].
+INTERESTS = torch.tensor([[[1.0, 0.0], [0.0, 1.0]], [[2.0, 0.0], [0.0, 0.0]]])
+TAKEN = torch.tensor([[3.0, 1.0], [0.0, 4.0], [1.0, 2.0]])
+
+
+def test_the_nearest_interest_scores_by_hand():
+    made = pairs(INTERESTS, TAKEN)
+    assert made.contrast.positive_B.tolist() == [3, 0]
+    assert made.contrast.negatives.tolist() == [[-math.inf, 4, 2], [6, -math.inf, 2]]
+    assert made.contrast.ranks().tolist() == [2, 3]
+    expected = math.log(1 + math.exp(1) + math.exp(-1)) + math.log(1 + math.exp(6) + math.exp(2))
+    assert build(SOFTMAX).sums(made).mean().item() == pytest.approx(expected / 2, rel=1e-6)
+    halved = pairs(INTERESTS, TAKEN, candidates={"log_count": torch.full((3,), math.log(0.5))})
+    expected = math.log(1 + 2 * (math.exp(1) + math.exp(-1))) + math.log(1 + 2 * (math.exp(6) + math.exp(2)))
+    assert build(SOFTMAX).sums(halved).mean().item() == pytest.approx(expected / 2, rel=1e-6)
+
+
+def test_hard_negatives_are_scored_by_the_nearest_interest():
+    hard = torch.tensor([[1], [1]])
+    made = pairs(INTERESTS, torch.cat([TAKEN, torch.tensor([[5.0, 9.0]])]), candidates={"hard": hard})
+    assert made.contrast.own_BK.tolist() == [[3, -math.inf, -math.inf], [0, -math.inf, 10]]
+
+
+@pytest.mark.parametrize("text", CONTRASTIVE)
+def test_a_user_of_equal_interests_is_a_user_of_one_vector(text: str):
+    made = drawn(candidates={"log_count": torch.linspace(-2, 0, 10)})
+    user, items = made.predictions["user_embedding"], made.predictions["item_embedding"]
+    several = user.detach().unsqueeze(1).expand(-1, 3, -1).clone().requires_grad_()
+    same = pairs(several, items, candidates={"log_count": torch.linspace(-2, 0, 10)})
+    want, got = build(text).sums(made).mean(), build(text).sums(same).mean()
+    torch.testing.assert_close(got, want)
+    got.backward()
+    assert several.grad.abs().max() > 0

@@ -9,6 +9,7 @@ from google.protobuf.message import Message
 from torch import nn
 
 from rec.config.kwargs import kwargs_of
+from rec.modules.capsules import B2ICapsule
 from rec.modules.cross import CrossV2
 from rec.modules.field_attention import FieldAttention
 from rec.modules.gated_fusion import GatedFusion
@@ -29,6 +30,7 @@ LAYERS: list[tuple[type[Message], type[nn.Module] | type[BlockSettings]]] = [
     (multimodal_pb2.TransformerBlocks, BlockSettings),
     (multimodal_pb2.AdaptiveFusion, AdaptiveFusion),
     (multimodal_pb2.MulTFusion, MulTFusion),
+    (pb.B2ICapsule, B2ICapsule),
 ]
 
 
