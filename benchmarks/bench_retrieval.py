@@ -1,33 +1,36 @@
-"""Retrieval: the two-tower yardstick, its loss by itself, and draws of negatives; one thread, JSON lines.
+"""Retrieval: the two-tower yardstick with other negatives, its loss, draws, an index, top-K; one thread, JSON lines.
 
-python -m benchmarks.bench_retrieval [--bench ../shared/bench] [--data data/bench/seq_like] [--only draws loss train]
+python -m benchmarks.bench_retrieval [--bench ../shared/bench] [--data data/bench/seq_like] [--only draws loss ...]
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from benchmarks import ours
+from benchmarks.shapes import SEQUENCE_ROWS
+from tools.tables import Cell, markdown
 
-LIMIT = 34.0
 ITEMS, DRAWS = 1_000_000, 1_000_000
+INDEXED, QUERIES, CLUSTERS, NEAREST = 100_000, 1000, 1000, 100
+USERS, RELEVANT, SEEN = 1024, 5, 50
 ROWS, WIDTH = 2048, 64
 REPEATS = 7
 
 
-def best(run: Callable[[], object]) -> float:
+def best(run: Callable[[], object], repeats: int = REPEATS) -> float:
     """Least processor seconds of some calls: what is least disturbed by the machine's other work."""
     seconds = []
-    for _ in range(REPEATS):
+    for _ in range(repeats):
         start = time.process_time()
         run()
         seconds.append(time.process_time() - start)
@@ -83,11 +86,70 @@ def loss() -> dict[str, float]:
     }
 
 
-def train(bench: Path, data: Path) -> dict[str, object]:
-    """The yardstick as it is, with all rows positive, and with 1024 shared drawn negatives in place of the batch's."""
-    if not (data / "info.json").exists():
-        command = [sys.executable, str(bench / "gen_seq_like.py"), str(data)]
-        subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+def index() -> dict[str, dict[str, float]]:
+    """HNSW as it is by default beside the exact index: vectors in clusters, as those of items, and without any."""
+    from rec.protos import export_pb2
+    from rec.serve.index import agreement, build, faiss, search
+
+    faiss().omp_set_num_threads(1)
+    found = {}
+    rng = np.random.default_rng(0)
+    for name, clusters in (("clusters", CLUSTERS), ("no structure", 0)):
+        spread = rng.standard_normal((INDEXED + QUERIES, WIDTH), np.float32)
+        if clusters:
+            spread += 2 * rng.standard_normal((clusters, WIDTH), np.float32)[rng.integers(clusters, size=len(spread))]
+        spread /= np.linalg.norm(spread, axis=1, keepdims=True)
+        items, users = spread[:INDEXED], spread[INDEXED:]
+        exact = build(items, export_pb2.ItemIndex())
+        start = time.process_time()
+        graph = build(items, export_pb2.ItemIndex(hnsw=export_pb2.HnswIndex()))
+        seconds = time.process_time() - start
+        right, near = search(exact, users, NEAREST)[1], search(graph, users, NEAREST)[1]
+        found[name] = {
+            "build_s": round(seconds, 1),
+            "recall": round(agreement(near, right), 4),
+            "hnsw_per_s": round(QUERIES / best(lambda graph=graph, users=users: search(graph, users, NEAREST), 3)),
+            "flat_per_s": round(QUERIES / best(lambda exact=exact, users=users: search(exact, users, NEAREST), 3)),
+        }
+    return found
+
+
+def top_k() -> dict[str, float]:
+    """Users a second of the evaluation against a million items, and of its products alone."""
+    import torch
+    import torch.nn.functional as F
+
+    from rec.data.catalogue import Pairs
+    from rec.metrics.catalogue import CatalogueMetrics
+    from rec.train.top_k import ITEMS as BLOCK
+    from rec.train.top_k import TOP_K
+
+    torch.set_num_threads(1)
+    draw = torch.Generator().manual_seed(0)
+    items, users = (F.normalize(torch.randn(rows, WIDTH, generator=draw)) for rows in (ITEMS, USERS))
+    rng = np.random.default_rng(0)
+    relevant, seen = (
+        Pairs(np.repeat(np.arange(USERS), each), rng.integers(ITEMS, size=USERS * each)) for each in (RELEVANT, SEEN)
+    )
+
+    def products() -> None:
+        for first in range(0, ITEMS, BLOCK):
+            users @ items[first : first + BLOCK].T
+
+    def evaluate() -> None:
+        metrics = CatalogueMetrics(items=ITEMS, top_k=TOP_K)
+        blocks = ((first, users @ items[first : first + BLOCK].T) for first in range(0, ITEMS, BLOCK))
+        metrics.update(blocks, users=USERS, relevant=relevant, seen=seen)
+
+    return {
+        "users_per_s": round(USERS / best(evaluate, 3), 1),
+        "products_users_per_s": round(USERS / best(products, 3), 1),
+    }
+
+
+def train(bench: Path, data: Path) -> dict[str, Any]:
+    """The yardstick with all rows positive, and with 1024 shared drawn negatives in place of the batch's."""
+    ours.yardstick_data(bench, data, SEQUENCE_ROWS)
     text = (bench / "dssm_inbatch.config").read_text()
     items = data / "items.parquet"
     _write_items(data, items)
@@ -95,16 +157,15 @@ def train(bench: Path, data: Path) -> dict[str, object]:
         f'negative_sampler {{ input_path: "{items}" num_sample: 1024 item_id_field: "item_id" '
         'attr_fields: ["item_id", "cate_id", "price"] }'
     )
-    found: dict[str, object] = {"limit": LIMIT}
+    found: dict[str, Any] = {}
     with tempfile.TemporaryDirectory() as folder:
         for name, variant in {
-            "as_given": text,
-            "all_rows_positive": text.replace('label_fields: "label"', ""),
-            "1024_drawn_all_rows_positive": text.replace('label_fields: "label"', sampler).replace(
+            "all rows positive": text.replace('label_fields: "label"', ""),
+            "1024 drawn negatives, all rows positive": text.replace('label_fields: "label"', sampler).replace(
                 "in_batch_negative: true", "in_batch_negative: false"
             ),
         }.items():
-            config = Path(folder) / f"{name}.config"
+            config = Path(folder) / "benchmark.config"
             config.write_text(variant)
             run = ours.traced(config, ours.paths(data))
             found[name] = {k: run[k] for k in ("cpu_s_per_million", "first_step_s", "peak_bytes", "metrics")}
@@ -120,21 +181,59 @@ def _write_items(data: Path, path: Path) -> None:
     pq.write_table(table.take(first), path)
 
 
+def section(found: dict[str, Any]) -> list[str]:
+    """Lines of the result page."""
+    lines = ["## Retrieval", ""]
+    if found.get("train"):
+        rows: list[list[Cell]] = [
+            [name, f"{run['cpu_s_per_million']:.1f}", f"{run['metrics']['recall_at_10']:.4f}"]
+            for name, run in found["train"].items()
+        ]
+        lines += [markdown(["dssm_inbatch with", "CPU s / M rows", "recall@10"], rows), ""]
+    if found.get("loss"):
+        one = found["loss"]
+        lines += [
+            f"- In-batch softmax of {ROWS} rows, width {WIDTH}, forward and backward: {one['fused_cpu_s_per_million']} "
+            f"CPU s per million rows; `cross_entropy` of the matrix {one['cross_entropy_cpu_s_per_million']}.",
+        ]
+    if found.get("draws"):
+        one = found["draws"]
+        lines += [
+            f"- Draws of negatives from {ITEMS // 10**6} M items by weight: {one['alias_M_per_s']} M/s, "
+            f"`numpy.random.Generator.choice(p=...)` {one['numpy_choice_M_per_s']} M/s; 1024 of them "
+            f"{one['alias_1024_ms']} ms, numpy's {one['numpy_choice_1024_ms']} ms. Tables are built in "
+            f"{one['build_s']} s.",
+        ]
+    for name, one in found.get("index", {}).items():
+        lines += [
+            f"- HNSW over {INDEXED // 1000} k vectors of width {WIDTH}, {name}: recall@{NEAREST} {one['recall']} of "
+            f"the flat index, {one['hnsw_per_s']} searches/s, flat {one['flat_per_s']}; built in {one['build_s']} s.",
+        ]
+    if found.get("top_k"):
+        one = found["top_k"]
+        lines += [
+            f"- Evaluation against {ITEMS // 10**6} M items of width {WIDTH}, seen ones filtered, recall, NDCG and MRR "
+            f"at 10 to 100: {one['users_per_s']} users/s; the products alone {one['products_users_per_s']}.",
+        ]
+    return [*lines, ""]
+
+
 def main() -> int:
     """Measure and print."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.bench_retrieval", description=__doc__.split("\n\n")[0])
     parser.add_argument("--bench", default=str(ours.ROOT.parent / "shared/bench"), help="yardsticks (%(default)s)")
     parser.add_argument("--data", default="data/bench/seq_like", help="generated data (%(default)s)")
-    parser.add_argument("--only", choices=["draws", "loss", "train"], nargs="*", help="some parts only")
+    parts: dict[str, Callable[[], object]] = {
+        "draws": draws,
+        "loss": loss,
+        "index": index,
+        "top_k": top_k,
+        "train": lambda: train(Path(given.bench).resolve(), Path(given.data).resolve()),
+    }
+    parser.add_argument("--only", choices=list(parts), nargs="*", help="some parts only")
     given = parser.parse_args()
-    wanted = set(given.only or ["draws", "loss", "train"])
-    if "draws" in wanted:
-        print(json.dumps({"draws": draws()}), flush=True)
-    if "loss" in wanted:
-        print(json.dumps({"loss": loss()}), flush=True)
-    if "train" in wanted:
-        found = train(Path(given.bench).resolve(), Path(given.data).resolve())
-        print(json.dumps({"train": found}), flush=True)
+    for name in given.only or parts:
+        print(json.dumps({name: parts[name]()}), flush=True)
     return 0
 
 

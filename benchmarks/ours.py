@@ -56,6 +56,25 @@ def paths(data: str | Path, *, evaluation: str = "eval") -> str:
     return f'train_input_path: "{data}/train/*.parquet" eval_input_path: "{data}/{evaluation}/*.parquet"'
 
 
+def yardstick_data(bench: Path, target: Path, rows: int) -> None:
+    """The files of ../shared/bench that a folder is named after, `criteo_like` or `seq_like`.
+
+    Args:
+        bench: with the generators.
+        target: where the files go, unless they are there.
+        rows: to train on.
+    """
+    info = target / "info.json"
+    if info.exists() and json.loads(info.read_text())["train"]["rows"] == rows:
+        return
+    generator = bench / f"gen_{target.name}.py"
+    if not generator.exists():
+        raise SystemExit(f"{generator} is not there; give the folder of the yardsticks: --bench <folder>")
+    print(f"generating {target}", file=sys.stderr, flush=True)
+    command = [sys.executable, str(generator), str(target), "--train", str(rows)]
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+
+
 def large_config(folder: Path, kind: str, vocabularies: Sequence[int], *, adam: bool) -> Path:
     """The models of benchmarks.peers as a config over generated data."""
     sparse = "adam_optimizer { lr: 0.001 }" if adam else "adagrad_optimizer { lr: 0.01 }"

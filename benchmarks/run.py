@@ -2,7 +2,8 @@
 
 Processor seconds of the training process per million rows after the first ten steps, start to the end of the first
 step, and peak memory, for the yardstick configs; their parts by themselves, timed in the same run; DeepCTR-Torch and
-plain PyTorch on vocabularies of 6 M rows. Medians of fresh processes; what is missed is listed as such.
+plain PyTorch on vocabularies of 6 M rows, and on histories of 50 steps; retrieval. Medians of fresh processes; what is
+missed is listed as such. `--only` measures some parts again and leaves the others as they were.
 """
 
 from __future__ import annotations
@@ -19,9 +20,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks import ours
+from benchmarks import bench_retrieval, ours, sequences
 from benchmarks.peers import PEERS
-from benchmarks.shapes import LARGE, VOCABULARIES, YARDSTICKS, Yardstick
+from benchmarks.shapes import LARGE, SEQUENCE_ROWS, YARDSTICKS, Yardstick
 from tools.tables import Cell, markdown
 
 GIB = 2**30
@@ -30,19 +31,7 @@ START_LIMIT_S = 8.0
 BARE_FACTOR = 1.1
 PEER_FACTOR = 10
 READER_LIMIT = 2.5
-
-
-def yardstick_data(bench: Path, target: Path, rows: int) -> None:
-    """The Criteo-like files of ../shared/bench."""
-    if (target / "info.json").exists() and json.loads((target / "info.json").read_text())["train"]["rows"] == rows:
-        return
-    generator = bench / "gen_criteo_like.py"
-    if not generator.exists():
-        raise SystemExit(f"{generator} is not there; give the folder of the yardsticks: --bench <folder>")
-    print(f"generating {target}", flush=True)
-    subprocess.run(
-        [sys.executable, str(generator), str(target), "--train", str(rows)], check=True, stdout=subprocess.DEVNULL
-    )
+PARTS = ("yardsticks", "peers", "sequences", "retrieval", "profile", "reader")
 
 
 def large_data(target: Path, rows: int) -> None:
@@ -55,19 +44,20 @@ def large_data(target: Path, rows: int) -> None:
     ours.module("tools.generate", "clicks", "--output", str(target), *sizes, "--vocabularies", *map(str, LARGE))
 
 
-def yardsticks(bench: Path, data: Path, repeats: int) -> dict[str, dict[str, Any]]:
+def yardsticks(bench: Path, data: Path, rows: int, repeats: int, names: Sequence[str]) -> dict[str, dict[str, Any]]:
     """Each config `repeats` times, and its bare parts."""
     found = {}
-    for one in YARDSTICKS:
+    for one in (one for one in YARDSTICKS if one.name in names):
+        ours.yardstick_data(bench, data / one.data, SEQUENCE_ROWS if one.data == "seq_like" else rows)
         runs = []
         for turn in range(repeats):
-            runs.append(ours.traced(bench / f"{one.name}.config", ours.paths(data)))
+            runs.append(ours.traced(bench / f"{one.name}.config", ours.paths(data / one.data)))
             print(
                 f"{one.name} {turn + 1}/{repeats}: {runs[-1]['cpu_s_per_million']:.1f} CPU s per million rows",
                 flush=True,
             )
         parts = json.loads(ours.module("benchmarks.bare", one.name))
-        found[one.name] = {"runs": runs, "parts": parts}
+        found[one.name] = {"runs": runs, "parts": parts, **circumstances()}
     return found
 
 
@@ -123,10 +113,17 @@ def yardstick_rows(found: dict[str, dict[str, Any]]) -> list[list[Cell]]:
                 f"{start_cpu:.1f}",
                 limit(peak / GIB, allowed / GIB, digits=2),
                 f"{in_training / GIB:.2f}",
-                f"{statistics.median(run['metrics'].get('auc', float('nan')) for run in runs):.4f}",
+                evaluated([run["metrics"] for run in runs]),
+                f"{found[one.name]['commit']}, {found[one.name]['load']}",
             ]
         )
     return rows
+
+
+def evaluated(runs: Sequence[dict[str, float]]) -> str:
+    """Median of the first metric."""
+    name = next(iter(runs[0]))
+    return f"{name} {statistics.median(metrics[name] for metrics in runs):.4f}"
 
 
 def allowed_bytes(one: Yardstick) -> float:
@@ -162,15 +159,15 @@ def page(found: dict[str, Any]) -> str:
     lines = [
         "# Speed",
         "",
-        f"{found['machine']}, commit {found['commit']}, one thread, one reader process, batch 4096. Processor seconds",
-        f"of the training process per million rows after the first ten steps; medians of {_repeats(found)} fresh",
-        "processes, spread is largest minus smallest. Made by `make bench`.",
+        f"{found['machine']}, one thread, one reader process. Processor seconds of the training process per million",
+        f"rows after the first ten steps; medians of up to {_repeats(found)} fresh processes, spread is largest minus",
+        f"smallest. Load: of {os.cpu_count()} cores. Commit {found['commit']} where none is named. By `make bench`.",
         "",
         "## The yardsticks",
         "",
     ]
     header = ["config", "CPU s / M rows", "spread", "limit", "bare parts", "ratio", "other framework"]
-    header += ["s to first step", "CPU s to it", "peak GiB", "while training", "eval AUC"]
+    header += ["s to first step", "CPU s to it", "peak GiB", "while training", "evaluation", "commit, load"]
     lines += [markdown(header, yardstick_rows(found["yardsticks"])), ""]
     lines += [
         "Bare parts: the MLPs, the interaction and the look-ups of the config by themselves, forward, backward and",
@@ -190,6 +187,10 @@ def page(found: dict[str, Any]) -> str:
             f"Ratio: to ProtoRec with lazy Adam; {PEER_FACTOR} is asked of DeepCTR-Torch. Both models are mostly matrix"
         ]
         lines += ["products, DCN v2 twice as many as DeepFM, and those cost every implementation the same."]
+    if found.get("sequences"):
+        lines += ["", *sequences.section(found["sequences"]["turns"]), noted(found["sequences"])]
+    if found.get("retrieval"):
+        lines += ["", *bench_retrieval.section(found["retrieval"]), noted(found["retrieval"])]
     if found.get("reader"):
         reader = found["reader"]
         lines += ["", "## Parquet to Batch", ""]
@@ -212,6 +213,16 @@ def page(found: dict[str, Any]) -> str:
 
 def _repeats(found: dict[str, Any]) -> int:
     return max((len(one["runs"]) for one in found["yardsticks"].values()), default=found["repeats"])
+
+
+def circumstances() -> dict[str, Any]:
+    """What figures depend on: the commit, and what else runs."""
+    return {"commit": commit(), "load": round(os.getloadavg()[0], 1)}
+
+
+def noted(part: dict[str, Any]) -> str:
+    """The circumstances of a part of the page."""
+    return f"Commit {part['commit']}, load {part['load']}."
 
 
 def machine() -> str:
@@ -243,24 +254,31 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--rows", type=int, default=500_000, help="training rows (%(default)s)")
     parser.add_argument("--repeats", type=int, default=3, help="fresh processes per figure (%(default)s)")
     parser.add_argument("--peers-path", nargs="*", default=[], help="folder with deepctr_torch")
-    parser.add_argument(
-        "--only", choices=["yardsticks", "peers", "profile", "reader"], nargs="*", help="some parts only"
-    )
+    parser.add_argument("--only", choices=PARTS, nargs="*", help="some parts only")
+    names = [one.name for one in YARDSTICKS]
+    parser.add_argument("--yardsticks", choices=names, default=names, nargs="*", help="some of them only")
     parser.add_argument("--output", default="docs/results", help="folder of the page (%(default)s)")
     given = parser.parse_args(arguments)
-    wanted = set(given.only or ["yardsticks", "peers", "profile", "reader"])
+    wanted = set(given.only or PARTS)
     bench, data, out = Path(given.bench).resolve(), Path(given.data).resolve(), Path(given.output)
     file = out / "benchmarks.json"
     found: dict[str, Any] = json.loads(file.read_text()) if given.only and file.exists() else {"yardsticks": {}}
-    found |= {"machine": machine(), "commit": commit(), "repeats": given.repeats, "rows": given.rows}
-    assert sum(VOCABULARIES) == 3_361_000
-    if wanted & {"yardsticks", "profile", "reader"}:
-        yardstick_data(bench, data / "criteo_like", given.rows)
+    found = {"commit": commit()} | found | {"machine": machine(), "repeats": given.repeats, "rows": given.rows}
+    if wanted & {"profile", "reader"}:
+        ours.yardstick_data(bench, data / "criteo_like", given.rows)
     if "yardsticks" in wanted:
-        found["yardsticks"] = yardsticks(bench, data / "criteo_like", given.repeats)
+        found["yardsticks"] |= yardsticks(bench, data, given.rows, given.repeats, given.yardsticks)
     if "peers" in wanted:
         large_data(data / "large", given.rows)
         found["peers"] = peers(data / "large", given.repeats, given.peers_path)
+    if "sequences" in wanted:
+        turns = sequences.compare(data / "sequences", given.peers_path, given.repeats)
+        found["sequences"] = {"turns": turns, **circumstances()}
+    if "retrieval" in wanted:
+        text = ours.module("benchmarks.bench_retrieval", "--bench", str(bench), "--data", str(data / "seq_like"))
+        found["retrieval"] = circumstances()
+        for line in text.splitlines():
+            found["retrieval"] |= json.loads(line)
     if "profile" in wanted:
         found["profile"] = ours.traced(bench / "deepfm.config", ours.paths(data / "criteo_like"), profile=True)[
             "profile"
