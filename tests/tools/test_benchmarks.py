@@ -2,9 +2,15 @@
 
 import types
 
-from benchmarks import run
-from benchmarks.shapes import LARGE, VOCABULARIES, YARDSTICKS
+import pytest
+
+from benchmarks import bench_retrieval, run, sequences
+from benchmarks.sequence_peers import PEERS, PlainBST
+from benchmarks.shapes import LARGE, SEQUENCE_VOCABULARIES, VOCABULARIES, YARDSTICKS
 from benchmarks.trace import WARM_UP, AfterImport, Clock
+from rec.assemble import Job
+from rec.config.load import load_text
+from rec.world import World
 
 
 def test_the_shapes_are_those_of_the_yardsticks():
@@ -13,6 +19,9 @@ def test_the_shapes_are_those_of_the_yardsticks():
     assert len(VOCABULARIES) == len(LARGE) == 26
     # 27 vectors have 351 pairs; 416 sparse values and 16 of the bottom MLP stand beside.
     assert YARDSTICKS[0].mlps[1][0] == 351 + 416 + 16
+    # Five tables of 302,510 rows in all, of width 16, of 4 bytes.
+    assert sum(SEQUENCE_VOCABULARIES) == 302_510
+    assert {one.name: one.table_bytes for one in YARDSTICKS}["din"] == 302_510 * 16 * 4
 
 
 def test_a_missed_limit_is_marked():
@@ -24,6 +33,48 @@ def test_a_missed_limit_is_marked():
         ["DeepCTR-Torch", "390", "9.8x (missed)"],
         ["plain PyTorch, dense Adam", None, None],
     ]
+
+
+def test_a_peer_is_beside_the_models_that_are_held_against_it():
+    assert {*sequences.VARIANTS, *sequences.MORE_PEERS} == set(PEERS)
+    turns = {"100000": [900.0], "1000000": [2100.0, 2000.0, 3000.0]}
+    slow = {"100000": [800.0], "1000000": [1000.0]}
+    found = {"DeepCTR-Torch DIN": turns, "ProtoRec DIN, 50 steps": slow, "ProtoRec DIN, 1 to 50 steps": turns}
+    rows = sequences.rows(found)
+    assert rows[0] == ["DeepCTR-Torch DIN", "900", "0", "1.0x", "2100", "1000", "1.0x"]
+    assert rows[1] == ["DeepCTR-Torch DIN without L2", *[None] * 6]
+    assert rows[2] == ["ProtoRec DIN, 50 steps", "800", "0", "1.1x", "1000", "0", "2.1x (missed)"]
+    assert "| plain PyTorch BST, dense Adam | - |" in "\n".join(sequences.section(found))
+
+
+@pytest.mark.parametrize("variant", [sequences.Variant("din"), sequences.Variant("bst")], ids=str)
+def test_peers_of_a_sequence_model_have_as_many_parameters(variant):
+    items = 30
+    loaded = load_text(sequences.config(variant, items))
+    assert loaded.warnings == []
+    network = Job(loaded, World(), "cpu").network(backend="plain")
+    # DeepCTR-Torch's, counted there with 30 items; its Dice has a scale and a shift of 64 and 16 columns besides.
+    assert _parameters(network) == (
+        151_186 - 160 if variant.model == "din" else _parameters(PlainBST(items, sparse=False))
+    )
+
+
+def _parameters(module):
+    return sum(parameter.numel() for parameter in module.parameters())
+
+
+def test_histories_have_the_lengths_that_are_asked_for():
+    _, steps, lengths = sequences.columns(40, 500, full=False)
+    assert (lengths.min(), lengths.max()) == (1, 50)
+    assert len(steps) == lengths.sum()
+    assert (steps.min(), steps.max()) == (1, 40)  # 0 is the peers' padding
+    assert (sequences.columns(40, 3, full=True)[2] == 50).all()
+
+
+def test_the_page_of_retrieval_has_what_was_measured_only():
+    assert bench_retrieval.section({}) == ["## Retrieval", "", ""]
+    found = {"top_k": {"users_per_s": 300.0, "products_users_per_s": 500.0}}
+    assert "300.0 users/s; the products alone 500.0" in "\n".join(bench_retrieval.section(found))
 
 
 def test_the_clock_wraps_each_step_and_leaves_the_first_ones_out():
