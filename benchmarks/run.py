@@ -264,21 +264,35 @@ def main(arguments: Sequence[str] | None = None) -> int:
     file = out / "benchmarks.json"
     found: dict[str, Any] = json.loads(file.read_text()) if given.only and file.exists() else {"yardsticks": {}}
     found = {"commit": commit()} | found | {"machine": machine(), "repeats": given.repeats, "rows": given.rows}
+
+    def save() -> str:
+        """After each part: what a kill cuts off is the next one."""
+        out.mkdir(parents=True, exist_ok=True)
+        file.write_text(json.dumps(found, indent=1) + "\n")
+        text = page(found)
+        (out / "benchmarks.md").write_text(text)
+        return text
+
     if wanted & {"profile", "reader"}:
         ours.yardstick_data(bench, data / "criteo_like", given.rows)
     if "yardsticks" in wanted:
         found["yardsticks"] |= yardsticks(bench, data, given.rows, given.repeats, given.yardsticks)
+        save()
     if "peers" in wanted:
         large_data(data / "large", given.rows)
         found["peers"] = peers(data / "large", given.repeats, given.peers_path)
+        save()
     if "sequences" in wanted:
-        turns = sequences.compare(data / "sequences", given.peers_path, given.repeats)
-        found["sequences"] = {"turns": turns, **circumstances()}
+        found["sequences"] = {"turns": {}, **circumstances()}
+        for _ in range(given.repeats):
+            sequences.add_turn(found["sequences"]["turns"], data / "sequences", given.peers_path)
+            save()
     if "retrieval" in wanted:
         text = ours.module("benchmarks.bench_retrieval", "--bench", str(bench), "--data", str(data / "seq_like"))
         found["retrieval"] = circumstances()
         for line in text.splitlines():
             found["retrieval"] |= json.loads(line)
+        save()
     if "profile" in wanted:
         found["profile"] = ours.traced(bench / "deepfm.config", ours.paths(data / "criteo_like"), profile=True)[
             "profile"
@@ -286,11 +300,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if "reader" in wanted:
         text = ours.module("benchmarks.bench_reader", "--data", str(data / "criteo_like/train"))
         found["reader"] = json.loads(text.strip().splitlines()[-1])
-    out.mkdir(parents=True, exist_ok=True)
-    file.write_text(json.dumps(found, indent=1) + "\n")
-    text = page(found)
-    (out / "benchmarks.md").write_text(text)
-    print(text)
+    print(save())
     print(f"written to {out}/benchmarks.md and .json")
     return 0
 

@@ -20,7 +20,7 @@ from benchmarks import ours
 from benchmarks.trace import WARM_UP
 from tools.tables import Cell, markdown
 
-BATCH, LENGTH, WIDTH, STEPS = 2048, 50, 64, 15
+BATCH, LENGTH, WIDTH, STEPS = 2048, 50, 64, 10
 ITEMS = (100_000, 1_000_000)
 AGES, CITIES = 10, 500
 # MLP of DIN's attention and of both models: DeepCTR-Torch's.
@@ -122,15 +122,14 @@ model_config {{
 """
 
 
-def compare(folder: Path, search: Sequence[str], repeats: int) -> dict[str, dict[str, list[float]]]:
-    """Processor seconds per million rows of each implementation, by items of the catalogue, of each turn.
+def add_turn(found: dict[str, dict[str, list[float]]], folder: Path, search: Sequence[str]) -> None:
+    """Measure each implementation once more: processor seconds per million rows.
 
     Args:
+        found: figures by implementation and items of the catalogue, one a turn.
         folder: for data and configs.
         search: folders with the peers' packages.
-        repeats: turns.
     """
-    found: dict[str, dict[str, list[float]]] = {}
 
     def note(name: str, items: int, value: float) -> None:
         found.setdefault(name, {}).setdefault(str(items), []).append(round(value, 1))
@@ -138,19 +137,17 @@ def compare(folder: Path, search: Sequence[str], repeats: int) -> dict[str, dict
 
     for items in ITEMS:
         data = {full: write(folder / f"{items}_{full}", items, full=full) for full in (True, False)}
-        for _ in range(repeats):
-            for variant in (one for variants in VARIANTS.values() for one in variants):
-                path = folder / "benchmark.config"
-                path.write_text(config(variant, items))
-                note(str(variant), items, ours.traced(path, ours.paths(data[variant.full]))["cpu_s_per_million"])
-            for peer in (*VARIANTS, *MORE_PEERS):
-                try:
-                    out = ours.module("benchmarks.sequence_peers", peer, str(items), path=search)
-                except RuntimeError as error:
-                    print(f"{peer}: not run: {str(error).splitlines()[-1]}", flush=True)
-                    continue
-                note(peer, items, json.loads(out.strip().splitlines()[-1])["cpu_s_per_million"])
-    return found
+        for variant in (one for variants in VARIANTS.values() for one in variants):
+            path = folder / "benchmark.config"
+            path.write_text(config(variant, items))
+            note(str(variant), items, ours.traced(path, ours.paths(data[variant.full]))["cpu_s_per_million"])
+        for peer in (*VARIANTS, *MORE_PEERS):
+            try:
+                out = ours.module("benchmarks.sequence_peers", peer, str(items), path=search)
+            except RuntimeError as error:
+                print(f"{peer}: not run: {str(error).splitlines()[-1]}", flush=True)
+                continue
+            note(peer, items, json.loads(out.strip().splitlines()[-1])["cpu_s_per_million"])
 
 
 def rows(found: dict[str, dict[str, list[float]]]) -> list[list[Cell]]:
@@ -180,15 +177,17 @@ def section(found: dict[str, dict[str, list[float]]]) -> list[str]:
     header = ["implementation"]
     for items in ITEMS:
         header += [f"{items // 1000}k items, CPU s / M rows", "spread", "faster"]
+    turns = max(len(figures) for one in found.values() for figures in one.values())
     return [
         f"## Histories of {LENGTH} steps",
         "",
         markdown(header, rows(found)),
         "",
         f"Width {WIDTH}, batch {BATCH}; DIN with attention MLP 64-16 (Dice), BST with one layer of 8 heads over steps",
-        "and target, a position beside each; MLP 256-128. All models have as many parameters. Peers pad, so shorter",
+        "and target, a position beside each; MLP 256-128. All have as many parameters. Peers pad, so shorter",
         "histories cost them as much. They train from arrays in memory, ProtoRec from Parquet; it updates rows of the",
         f"batch (lazy Adam), dense Adam all rows. Faster: than the first row of the model; {FACTOR}x is asked at",
         f"{ITEMS[-1] // 1_000_000} M items. DeepCTR-Torch 0.3.0 as its examples use it (L2 1e-6 by default).",
+        f"Medians of {turns} turns of fresh processes.",
         "",
     ]
