@@ -72,6 +72,19 @@ def test_histories_have_the_lengths_that_are_asked_for():
     assert (sequences.columns(40, 3, full=True)[2] == 50).all()
 
 
+def test_an_index_and_the_evaluation_are_measured_in_small(monkeypatch):
+    pytest.importorskip("faiss")
+    small = {"ITEMS": 2000, "INDEXED": 2000, "QUERIES": 20, "CLUSTERS": 10, "NEAREST": 5, "USERS": 8}
+    for name, value in small.items():
+        monkeypatch.setattr(bench_retrieval, name, value)
+    found = bench_retrieval.index()
+    # A graph over so few vectors finds nearly all of them.
+    assert all(0.9 < one["recall"] <= 1 for one in found.values())
+    text = "\n".join(bench_retrieval.section({"index": found, "top_k": bench_retrieval.top_k()}))
+    assert text.count("HNSW") == 2
+    assert "users/s" in text
+
+
 def test_the_page_of_retrieval_has_what_was_measured_only():
     assert bench_retrieval.section({}) == ["## Retrieval", "", ""]
     found = {"top_k": {"users_per_s": 300.0, "products_users_per_s": 500.0}}
