@@ -24,6 +24,17 @@ INLINE V FN(seen)(V x, int64_t first, int64_t j, float other) {
   return (V)((~hidden & (I)x) | (hidden & (I)instead));
 }
 
+/* A vector at once: the compiler must assume that `to` and `from` overlap, and would go by single numbers. */
+INLINE void FN(copy)(float *to, const float *from, const int K) {
+  for (int d = 0; d < K; d += LANES) FN(store)(to + d, FN(load)(from + d, LANES_AT(K, d)), LANES_AT(K, d));
+}
+
+INLINE float FN(dot)(const float *a, const float *b, const int K) {
+  V sum = {0};
+  for (int d = 0; d < K; d += LANES) sum += FN(load)(a + d, LANES_AT(K, d)) * FN(load)(b + d, LANES_AT(K, d));
+  return FN(sum)(sum);
+}
+
 /* Columns of `count` rows turned: to[d][i] = factor * from[i][d]; 0 for lanes without a row. */
 INLINE void FN(turn)(float *to, const float *from, int64_t ld, int64_t count, float factor, const int K) {
   for (int64_t i = 0; i < count; i++)
@@ -163,20 +174,16 @@ INLINE void FN(attention_backward_rows)(const struct attention *p, const int K) 
           ones[b] = (V){0} + 1.0f;
           for (int i = 0; i < LANES && b * LANES + i < count; i++) {
             const int64_t n = begin + at + b * LANES + i;
-            const float *stats = p->stats + (n * p->H + h) * 2, *out = p->out + n * A + h * K;
-            const float *up = p->g + n * p->g_ld + h * K;
-            float sum = 0;
-            for (int d = 0; d < K; d++) sum += up[d] * out[d];
+            const float *stats = p->stats + (n * p->H + h) * 2;
             largest[b][i] = stats[0];
             total[b][i] = stats[1];
-            mean[b][i] = sum;
+            mean[b][i] = FN(dot)(p->g + n * p->g_ld + h * K, p->out + n * A + h * K, K);
           }
         }
-        for (int64_t i = 0; i < count; i++)
-          for (int d = 0; d < K; d++) {
-            p->rows_q[i * width + d] = q[(at + i) * p->ld + d];
-            p->rows_g[i * width + d] = g[(at + i) * p->g_ld + d];
-          }
+        for (int64_t i = 0; i < count; i++) {
+          FN(copy)(p->rows_q + i * width, q + (at + i) * p->ld, K);
+          FN(copy)(p->rows_g + i * width, g + (at + i) * p->g_ld, K);
+        }
         FN(products)(p->weights, k, p->ld, keys, p->turned_q, K);
         FN(products)(p->slopes, v, p->ld, keys, p->turned_g, K);
         for (int64_t j = 0; j < keys; j++) {
@@ -192,11 +199,10 @@ INLINE void FN(attention_backward_rows)(const struct attention *p, const int K) 
         FN(mix)(p->dq + to + at * p->d_ld, p->d_ld, p->slopes, k, p->ld, keys, count, ones, K);
         FN(add_to_keys)(p, keys, count, K);
       }
-      for (int64_t j = 0; j < kept; j++)
-        for (int d = 0; d < K; d++) {
-          p->dk[to + j * p->d_ld + d] = p->sum_dk[j * width + d];
-          p->dv[to + j * p->d_ld + d] = p->sum_dv[j * width + d];
-        }
+      for (int64_t j = 0; j < kept; j++) {
+        FN(copy)(p->dk + to + j * p->d_ld, p->sum_dk + j * width, K);
+        FN(copy)(p->dv + to + j * p->d_ld, p->sum_dv + j * width, K);
+      }
     }
     for (int64_t n = begin + kept; n < p->offsets[row + 1]; n++) {
       memset(p->dq + n * p->d_ld, 0, (size_t)A * sizeof(float));
