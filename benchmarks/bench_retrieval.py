@@ -120,9 +120,9 @@ def top_k() -> dict[str, float]:
     import torch.nn.functional as F
 
     from rec.data.catalogue import Pairs
+    from rec.jobs.top_k import TOP_K
     from rec.metrics.catalogue import CatalogueMetrics
     from rec.train.top_k import ITEMS as BLOCK
-    from rec.train.top_k import TOP_K
 
     torch.set_num_threads(1)
     draw = torch.Generator().manual_seed(0)
