@@ -15,8 +15,8 @@ from rec.data.encoder import BadRows, Encoder
 from rec.data.take_rows import take_rows
 from rec.data.tree import Tree
 
-# Pairs that are scored at once, and steps of their histories: larger pieces spend half of their time on page faults.
-PAIRS, STEPS = 1 << 14, 1 << 17
+# Pairs that are scored at once, and steps of their histories: larger pieces spend as much time on page faults.
+PAIRS, STEPS = 1 << 12, 1 << 15
 # Scores of a block of items, as for two towers.
 ITEMS = 32768
 

@@ -147,7 +147,7 @@ def test_movielens_has_the_order_of_sasrecs_file():
         counts = np.bincount(data.items)[data.items]
         return {part.tobytes() for part in np.split(counts, data.offsets[1:-1])}
 
-    ours = next_item._kept(next_item._read(SHARED / "ml-1m"), 5)
+    ours = next_item._kept(next_item._read(SHARED / "ml-1m")[0], 5)
     theirs = read_user_items(SHARED / "ml-1m/ml-1m_sasrec.txt.gz")
     assert len(ours.items) == len(theirs.items) == 999_611
     assert prints(ours) == prints(theirs)
