@@ -20,6 +20,13 @@ def check_towers(config: Proto, features: Sequence[Named]) -> Iterator[ConfigErr
     if is_tree_model(model_config):
         yield from check_tree(config)
         yield from _check_top_k(config.eval_config.top_k)
+        if config.eval_config.top_k.HasField("diversity"):
+            raise ConfigError(
+                "diversity is for models of two towers: a tree's search lists what it comes to",
+                config.eval_config.top_k,
+                "diversity",
+                hint="leave it out",
+            )
         return
     if member == "tdm_sampler":
         raise ConfigError(
@@ -55,6 +62,7 @@ def check_towers(config: Proto, features: Sequence[Named]) -> Iterator[ConfigErr
     model = getattr(model_config, model_config.WhichOneof("model"))
     _check_inputs(model_config, model)
     yield from _check_top_k(config.eval_config.top_k)
+    _check_diversity(config)
     by_name = {f.name: f for f in features}
     _check_sides(model_config, towers, by_name, data)
     if member is not None:
@@ -76,11 +84,33 @@ def check_towers(config: Proto, features: Sequence[Named]) -> Iterator[ConfigErr
 def _check_top_k(settings: Proto) -> Iterator[ConfigError]:
     if any(k < 1 for k in settings.top_k):
         raise ConfigError("top_k is 0", settings, "top_k", hint="give at least 1")
+    if settings.HasField("diversity") and settings.sampled_negatives:
+        raise ConfigError(
+            "sampled_negatives ranks items by their scores, which diversity rearranges",
+            settings,
+            "sampled_negatives",
+            hint="leave one of the two out",
+        )
     idle = [("seed", settings.sampled_negatives, "set sampled_negatives")]
     idle += [("filter_seen", settings.seen_field, "name the column in seen_field")]
     for name, needed, hint in idle:
         if settings.HasField(name) and not needed:
             yield ConfigError(f"{name} has no effect", settings, name, hint=hint)
+
+
+def _check_diversity(config: Proto) -> None:
+    top_k, index = config.eval_config.top_k, config.export_config.index
+    for block, most in ((top_k, max(top_k.top_k, default=0)), (index, index.top_k)):
+        wanted = block.diversity
+        if not wanted.weight >= 0:
+            raise ConfigError(f"weight is {wanted.weight:g}, expected >= 0", wanted, "weight")
+        if wanted.candidates and wanted.candidates < most:
+            raise ConfigError(
+                f"candidates is {wanted.candidates}, but lists have {most} items",
+                wanted,
+                "candidates",
+                hint="leave it out: four times as many",
+            )
 
 
 def _check_inputs(model_config: Proto, model: Proto) -> None:

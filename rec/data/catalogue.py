@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,8 +10,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from rec.config.errors import DataError
+from rec.config.names import listed
 from rec.data import targets
 from rec.data.encoder import BadRows
+from rec.data.item_file import Items
 from rec.data.source import Source
 from rec.features.columns import explode, is_list, kind_of
 
@@ -87,6 +89,36 @@ class Catalogue:
         lacking = numbers < 0
         distinct = np.unique(np.stack([lists.rows[lacking], lists.keys[lacking]]), axis=1)[0]
         return Pairs(lists.rows[~lacking], numbers[~lacking]), np.bincount(distinct, minlength=users)
+
+
+class Categories:
+    """Categories of the items of an item file, gathered as they pass.
+
+    Args:
+        column: of the file.
+    """
+
+    def __init__(self, column: str) -> None:
+        self.column = column
+        self._keys: list[np.ndarray] = []
+
+    def of(self, items: Iterable[Items]) -> Iterator[Items]:
+        """The same items.
+
+        Raises:
+            DataError: the file has no such column.
+        """
+        for piece in items:
+            there = next((b for b in (piece.rows, piece.place.batch) if self.column in b.schema.names), None)
+            if there is None:
+                raise piece.place.error(0, f"no such column; there are {listed(piece.place.batch.schema.names)}", self.column)
+            self._keys.append(targets.keys(there.column(self.column)))
+            yield piece
+
+    @property
+    def keys(self) -> np.ndarray:
+        """int64 [V], equal for equal categories."""
+        return np.concatenate(self._keys)
 
 
 @dataclass(frozen=True)

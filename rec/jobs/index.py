@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from rec.assemble import Job
 from rec.config.errors import ConfigError, DataError
 from rec.config.load import Loaded
+from rec.data.catalogue import Categories
 from rec.export import layout
 from rec.jobs.files import write_json
 from rec.jobs.text import size, table
@@ -52,17 +53,21 @@ def run(loaded: Loaded, args: argparse.Namespace, world: World) -> None:
     export = Path(args.export_dir) if args.export_dir else job.model_dir / "export"
     user, item = (Predictor(export / side) for side in ("user", "item"))
 
+    settings = job.config.export_config.index
+    categories = Categories(settings.diversity.category_field)
+
     def pieces() -> Iterator[tuple[pa.Array, np.ndarray]]:
-        for items in file.items():
+        for items in categories.of(file.items()) if settings.HasField("diversity") else file.items():
             try:
                 yield items.ids, item.predict(items.rows)["item_embedding"]
             except DataError as error:
                 raise items.place.error(error.row or 0, error.text, error.column) from error
 
-    settings = job.config.export_config.index
     folder = job.model_dir / FOLDER
     with layout.replacing(folder) as fresh:
         vectors = item_index.write_vectors(fresh / item_index.ITEMS, pieces())
+        if settings.HasField("diversity"):
+            item_index.write_categories(fresh / item_index.CATEGORIES, categories.keys)
         began = time.perf_counter()
         built = item_index.build(vectors, settings)
         seconds = time.perf_counter() - began

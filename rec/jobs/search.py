@@ -141,7 +141,13 @@ def found(
         without = None
         if catalogue is not None:
             without = seen(batch.rows, settings.seen_field, catalogue)
-        scores, numbers = index.search(users, settings.top_k, without=without)
+        if settings.HasField("diversity"):
+            diversity = settings.diversity
+            scores, numbers = index.diverse(
+                users, settings.top_k, weight=diversity.weight, candidates=diversity.candidates, without=without
+            )
+        else:
+            scores, numbers = index.search(users, settings.top_k, without=without)
         yield with_scores(batch.rows, as_lists(index.ids, scores, numbers))
 
 

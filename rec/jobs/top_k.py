@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from rec.assemble import Job
 from rec.config.errors import ConfigError
 from rec.config.load import Loaded
-from rec.data.catalogue import Catalogue, Users
+from rec.data.catalogue import Catalogue, Categories, Users
 from rec.data.encoder import Encoder
 from rec.data.sources import open_source
 from rec.features.towers import tower_features
@@ -21,6 +21,8 @@ from rec.jobs.text import table
 from rec.world import World
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from rec.metrics.catalogue import TopKReport
     from rec.network import Network
     from rec.protos.models import tdm_pb2
@@ -56,6 +58,13 @@ def run(loaded: Loaded, args: argparse.Namespace, world: World) -> None:
     from rec.train.top_k import measure
 
     catalogue, scorer = ranked.scorer(network)
+    diverse = None
+    if settings.HasField("diversity"):
+        from rec.train.diverse import DiverseLists
+
+        wanted = settings.diversity
+        assert isinstance(ranked, TowerRanking)
+        diverse = DiverseLists(ranked.categories(), weight=wanted.weight, candidates=wanted.candidates, top_k=top_k)
     began = time.perf_counter()
     report = measure(
         scorer,
@@ -65,6 +74,7 @@ def run(loaded: Loaded, args: argparse.Namespace, world: World) -> None:
         filter_seen=settings.filter_seen,
         sampled=settings.sampled_negatives,
         seed=settings.seed,
+        diverse=diverse,
     )
     seconds = time.perf_counter() - began
     about = {
@@ -86,6 +96,11 @@ class TowerRanking:
         assert job.retrieval is not None
         self.job, self.users, self.file = job, users, job.retrieval.catalogue_file()
         self.about: dict[str, Any] = {}
+        self._categories = Categories(job.config.eval_config.top_k.diversity.category_field)
+
+    def categories(self) -> np.ndarray:
+        """Category of each item, int64 [V], once there is a scorer."""
+        return self._categories.keys
 
     def scorer(self, network: Network) -> tuple[Catalogue, Scorer]:
         """Items, and their scores for blocks of users."""
@@ -97,7 +112,10 @@ class TowerRanking:
             TowerVectors(network, job.features, job.config.model_config, side, device=job.device)
             for side in ("user", "item")
         )
-        catalogue, vectors = item_vectors(item, self.file.items(self.users.id_type))
+        items = self.file.items(self.users.id_type)
+        if job.config.eval_config.top_k.HasField("diversity"):
+            items = self._categories.of(items)
+        catalogue, vectors = item_vectors(item, items)
         return catalogue, two_towers(user, vectors)
 
 

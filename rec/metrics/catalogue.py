@@ -132,7 +132,7 @@ class CatalogueMetrics:
                 others.take(first, scores)
             wanted.hide(first, scores)
             if seen is not None and filter_seen:
-                _hide(seen, first, scores)
+                hide(seen, first, scores)
             best.add(first, scores)
         assert best is not None
         if wanted.scores.isnan().any() or best.scores.isnan().any():
@@ -266,7 +266,7 @@ class _Wanted:
         self.scores[at] = scores[users, columns].float().cpu()
 
     def hide(self, first: int, scores: Tensor) -> None:
-        _hide(self.pairs, first, scores)
+        hide(self.pairs, first, scores)
 
     def ranked(self) -> tuple[Tensor, Tensor]:
         """Scores and items of each user, [U, R], from the highest score down; -inf and -1 behind the last."""
@@ -290,7 +290,15 @@ def _within(pairs: Pairs, first: int, scores: Tensor) -> tuple[slice, Tensor, Te
     return at, rows, columns
 
 
-def _hide(pairs: Pairs, first: int, scores: Tensor) -> None:
+def lower(pairs: Pairs, first: int, scores: Tensor) -> None:
+    """Scores of pairs become the next smaller number: they lose every tie."""
+    _, rows, columns = _within(pairs, first, scores)
+    own = scores[rows, columns]
+    scores[rows, columns] = torch.nextafter(own, torch.full_like(own, float("-inf")))
+
+
+def hide(pairs: Pairs, first: int, scores: Tensor) -> None:
+    """Scores of pairs, in the order of their items, become -inf within a block."""
     _, rows, columns = _within(pairs, first, scores)
     scores[rows, columns] = float("-inf")
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Iterable, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,8 @@ from rec.config.errors import ConfigError, DataError
 from rec.protos import export_pb2
 
 ITEMS, INDEX, MANIFEST = "items.parquet", "index.faiss", "manifest.json"
-ID, VECTOR = "id", "vector"
+CATEGORIES = "categories.parquet"
+ID, VECTOR, CATEGORY = "id", "vector", "category"
 
 
 def faiss() -> Any:
@@ -67,6 +69,11 @@ def write_vectors(path: Path, pieces: Iterable[tuple[pa.Array, np.ndarray]]) -> 
     if not sum(map(len, kept)):
         raise DataError("the item file has no items")
     return np.concatenate(kept)
+
+
+def write_categories(path: Path, keys: np.ndarray) -> None:
+    """Write a number for the category of each item, int64 [V], equal for equal categories."""
+    pq.write_table(pa.table({CATEGORY: keys}), path)
 
 
 def build(vectors: np.ndarray, config: export_pb2.ItemIndex) -> Any:
@@ -167,6 +174,46 @@ class ItemIndex:
         self.manifest: dict[str, Any] = json.loads((folder / MANIFEST).read_text())
         self.ids: pa.Array = pq.read_table(folder / ITEMS, columns=[ID])[ID].combine_chunks()
         self._index = faiss().read_index(str(folder / INDEX))
+        self._folder = folder
+
+    @cached_property
+    def categories(self) -> np.ndarray:
+        """Category of each item, int64 [V].
+
+        Raises:
+            DataError: it was written without.
+        """
+        path = self._folder / CATEGORIES
+        if not path.is_file():
+            raise DataError("the index was written without categories; run --mode index again", file=str(self._folder))
+        return pq.read_table(path)[CATEGORY].to_numpy()
+
+    def diverse(
+        self,
+        users: np.ndarray,
+        k: int,
+        *,
+        weight: float,
+        candidates: int = 0,
+        without: Sequence[np.ndarray] | None = None,
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """As `search`, but lists in the order of `rec.ops.diverse.diversify`, with the items' own scores.
+
+        Args:
+            users: [U, D], or interests [U, I, D].
+            k: K.
+            weight: what an item loses for each item of its category above it.
+            candidates: items that a list is chosen from; 0 is four times as many as are listed.
+            without: numbers of items that each user does not get.
+        """
+        import torch
+
+        from rec.ops.diverse import diversify
+
+        scores, numbers = self.search(users, max(k, candidates or 4 * k), without=without)
+        category = torch.from_numpy(self.categories[np.maximum(numbers, 0)])
+        chosen = diversify(torch.from_numpy(scores), category, weight=weight, count=min(k, scores.shape[1])).numpy()
+        return np.take_along_axis(scores, chosen, 1), np.take_along_axis(numbers, chosen, 1)
 
     def search(
         self, users: np.ndarray, k: int, *, without: Sequence[np.ndarray] | None = None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import replace
 
 import numpy as np
 import pyarrow as pa
@@ -16,6 +17,7 @@ from rec.data.catalogue import Catalogue, UserBlock, Users
 from rec.data.encoder import BadRows
 from rec.data.item_file import Items
 from rec.metrics.catalogue import CatalogueMetrics, TopKReport
+from rec.train.diverse import DiverseLists
 from rec.train.vectors import TowerVectors
 
 log = logging.getLogger(__name__)
@@ -36,6 +38,7 @@ def measure(
     filter_seen: bool = True,
     sampled: int = 0,
     seed: int = 0,
+    diverse: DiverseLists | None = None,
 ) -> TopKReport:
     """Metrics of all users, in blocks.
 
@@ -47,6 +50,7 @@ def measure(
         filter_seen: never recommend what the users had.
         sampled: also rank among so many drawn items, see `CatalogueMetrics`.
         seed: of these draws.
+        diverse: rearranges the lists.
 
     Raises:
         DataError: not one user has a relevant item of the catalogue.
@@ -58,14 +62,21 @@ def measure(
         count = block.rows.num_rows
         relevant, unknown = catalogue.pairs(block.relevant, users=count)
         seen = catalogue.pairs(block.seen, users=count)[0] if block.seen is not None else None
-        metrics.update(
-            scorer(block), users=count, relevant=relevant, unknown=unknown, seen=seen, filter_seen=filter_seen
-        )
+        blocks = scorer(block)
+        if diverse is not None:
+            wanted, hidden = relevant.distinct(items=len(catalogue)), seen if filter_seen else None
+            if hidden is not None:
+                hidden = hidden.distinct(items=len(catalogue), without=wanted)
+            asked = np.bincount(wanted.users, minlength=count) + unknown > 0
+            blocks = diverse(blocks, asked=asked, relevant=wanted, hidden=hidden)
+        metrics.update(blocks, users=count, relevant=relevant, unknown=unknown, seen=seen, filter_seen=filter_seen)
         done += count
         if time.perf_counter() - told > _LOG_SECONDS:
             told = time.perf_counter()
             log.info("%d users, %.0f a second", done, done / (told - began))
     report = metrics.compute()
+    if diverse is not None:
+        report = replace(report, metrics=report.metrics | diverse.metrics())
     if report.unknown == report.relevant:
         raise DataError(
             "no relevant item is in the item file" if report.relevant else "no row has a relevant item",

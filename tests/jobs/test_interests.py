@@ -124,3 +124,40 @@ def test_predict_gives_the_similarity_of_the_nearest_interest(trained, tmp_path)
     found = pq.read_table(output)
     users, items = (np.array(found[f"{side}_embedding"].to_pylist()) for side in ("user", "item"))
     np.testing.assert_allclose(found["similarity"], np.einsum("bkd,bd->bk", users, items).max(axis=1), atol=1e-5)
+
+
+def test_lists_of_several_categories(trained, tmp_path, capsys):
+    pytest.importorskip("faiss")
+    folder, model = trained
+    if model != "comirec_sa":
+        pytest.skip("lists are of the scores, whatever the model is")
+    users = f"{folder}/users.parquet"
+    reports = []
+    for weight in (0, 100):
+        diversity = f'diversity {{ category_field: "cate_id" weight: {weight} }}'
+        changed = "--set", f"eval_config {{ top_k {{ {diversity} }} }}"
+        assert run(folder, model, "--mode", "top_k", "--input", users, *changed) == 0
+        reports.append(json.loads((folder / model / "top_k.json").read_text())["metrics"])
+    assert run(folder, model, "--mode", "top_k", "--input", users) == 0
+    plain = json.loads((folder / model / "top_k.json").read_text())["metrics"]
+    # weight 0 measures and changes nothing
+    assert {name: reports[0][name] for name in plain if "coverage" not in name} == pytest.approx(
+        {name: value for name, value in plain.items() if "coverage" not in name}
+    )
+    # ten categories, all of them among the eighty candidates
+    assert reports[1]["diversity_at_5"] == 1 > reports[0]["diversity_at_5"]
+    assert reports[1]["diversity_at_20"] > reports[0]["diversity_at_20"]
+
+    changed = "--set", 'export_config { index { diversity { category_field: "cate_id" weight: 100 candidates: 200 } } }'
+    search = "--mode", "search", "--input", users, "--output", str(tmp_path / "found")
+    assert run(folder, model, "--mode", "export") == 0
+    assert run(folder, model, "--mode", "index") == 0
+    assert run(folder, model, *search, *changed) == 3
+    assert "the index was written without categories" in capsys.readouterr().err
+    assert run(folder, model, "--mode", "index", *changed) == 0
+    assert run(folder, model, *search, *changed) == 0
+    category = dict(
+        zip(*(pq.read_table(folder / "items.parquet")[n].to_pylist() for n in ("item_id", "cate_id")), strict=True)
+    )
+    for ids in pq.read_table(tmp_path / "found")["item_ids"].to_pylist():
+        assert len({category[i] for i in ids}) == len(ids) == 7

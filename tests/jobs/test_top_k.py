@@ -11,6 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from rec.assemble import Job
+from rec.config.errors import ConfigError
 from rec.config.load import load_config
 from rec.jobs.restore import restored
 from rec.main import WRONG_CONFIG, WRONG_DATA, main, parser
@@ -97,6 +98,30 @@ def test_one_item_a_row_counts_where_its_label_is_positive(trained):
         ("", "", WRONG_CONFIG, "needs to know what users should find"),
         ("top_k: 5", "", WRONG_CONFIG, "relevant_field"),
         ('relevant_field: "item_id" top_k: 0', "", WRONG_CONFIG, "top_k is 0"),
+        (
+            'relevant_field: "item_id" sampled_negatives: 9 diversity { category_field: "cate_id" }',
+            "",
+            WRONG_CONFIG,
+            "sampled_negatives ranks items by their scores, which diversity rearranges",
+        ),
+        (
+            'relevant_field: "item_id" diversity { category_field: "cate_id" weight: -1 }',
+            "",
+            WRONG_CONFIG,
+            "weight is -1, expected >= 0",
+        ),
+        (
+            'relevant_field: "item_id" top_k: 20 diversity { category_field: "cate_id" candidates: 9 }',
+            "",
+            WRONG_CONFIG,
+            "candidates is 9, but lists have 20 items",
+        ),
+        (
+            'relevant_field: "item_id" diversity { category_field: "kind" }',
+            "",
+            WRONG_DATA,
+            'column "kind": no such column; there are "item_id", "cate_id", "weight"',
+        ),
         ('relevant_field: "item_id"', 'item_id_field: "item_id"', WRONG_CONFIG, "no item file says"),
         ('relevant_field: "item_idd"', "", WRONG_DATA, 'did you mean "item_id"'),
         ('relevant_field: "city"', "", WRONG_DATA, "no relevant item is in the item file"),
@@ -131,3 +156,9 @@ def test_ids_that_the_item_file_lacks_are_misses_or_an_error(trained, tmp_path, 
     pq.write_table(pq.read_table(tmp_path / "users.parquet").slice(1), tmp_path / "users.parquet")
     assert run(sets, "--mode", "top_k", "--input", str(tmp_path / "users.parquet")) == WRONG_DATA
     assert "no relevant item is in the item file" in capsys.readouterr().err
+
+
+def test_lists_of_a_tree_are_not_rearranged():
+    top_k = 'eval_config { top_k { relevant_field: "item_id" diversity { category_field: "cate_id" } } }'
+    with pytest.raises(ConfigError, match="diversity is for models of two towers"):
+        load_config("configs/tiny/tdm.config", [top_k])
