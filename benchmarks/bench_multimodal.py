@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import os
 import statistics
+import sys
 import time
 from collections.abc import Callable
 
@@ -123,6 +124,7 @@ def main() -> None:
                 for rate in measure(width, length, device, half=half, repeats=given.repeats)
             ]
             rows.append([str(width), str(length), *cells])
+            print(*rows[-1], file=sys.stderr, flush=True)
     header = ["width", "longest", "training fp32", "evaluation fp32", "training bf16", "evaluation bf16"]
     print(markdown(header, rows))
     print(f"\nRows a second, batches of {ROWS}. {machine()}, {os.cpu_count()} cores, commit {commit()}.")
