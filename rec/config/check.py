@@ -63,10 +63,9 @@ def _check_train(config: Proto) -> None:
         if getattr(data, name) == 0:
             hint = "give at least 1" if name == "batch_size" else "give at least 1, or set shuffle: false"
             raise ConfigError(f"{name} is 0", data, name, hint=hint)
-    if not 0 <= data.sample_mask_prob < 1:
-        raise ConfigError(
-            f"sample_mask_prob is {data.sample_mask_prob:g}, expected within [0, 1)", data, "sample_mask_prob"
-        )
+    for name in ("sample_mask_prob", "negative_sample_mask_prob"):
+        if not 0 <= getattr(data, name) < 1:
+            raise ConfigError(f"{name} is {getattr(data, name):g}, expected within [0, 1)", data, name)
     ema = train.dense_optimizer.ema
     if not 0 <= ema.decay < 1:
         raise ConfigError(f"decay is {ema.decay:g}, expected within [0, 1)", ema, "decay", hint="0.999 is usual")

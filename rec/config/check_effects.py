@@ -60,8 +60,11 @@ def _weights(config: Proto) -> Iterator[ConfigError]:
 def _features(data: Proto, features: Sequence[Named]) -> Iterator[ConfigError]:
     """Settings of single features without effect."""
     masked = [f for f in features if getattr(f.config, "use_mask", False)]
-    if data.sample_mask_prob and not masked:
-        yield from _idle(data, ("sample_mask_prob",), "set use_mask: true on the features that it may blank")
+    if not masked:
+        hint = "set use_mask: true on the features that it may blank"
+        yield from _idle(data, ("sample_mask_prob", "negative_sample_mask_prob"), hint)
+    elif data.WhichOneof("sampler") in (None, "tdm_sampler"):
+        yield from _idle(data, ("negative_sample_mask_prob",), "it concerns the items that a negative_sampler draws")
     for feature in features:
         config = feature.config
         if not feature.is_sequence:
@@ -70,8 +73,8 @@ def _features(data: Proto, features: Sequence[Named]) -> Iterator[ConfigError]:
             yield from _idle(config, _OF_SEQUENCES, "the sequence_feature around it decides")
         if not getattr(config, "vocab_file", ""):
             yield from _idle(config, ("asset_dir",), "it concerns vocab_file only")
-        if feature in masked and not data.sample_mask_prob:
-            yield from _idle(config, ("use_mask",), "set data_config.sample_mask_prob")
+        if feature in masked and not data.sample_mask_prob and not data.negative_sample_mask_prob:
+            yield from _idle(config, ("use_mask",), "set data_config.sample_mask_prob, or negative_sample_mask_prob")
 
 
 _OF_SEQUENCES = ("sequence_length", "sequence_delim", "sequence_fields", "sequence_keep")

@@ -134,6 +134,7 @@ class Retrieval:
         return self._candidates(
             self._sampler(self.message.num_sample) if self.message is not None else None,
             self.frequency if self.in_batch and self.settings.logq_correction else None,
+            mask_prob=self.config.data_config.negative_sample_mask_prob,
         )
 
     def evaluation(self) -> Candidates:
@@ -142,7 +143,9 @@ class Retrieval:
             return self._candidates(None, None)
         return self._candidates(self._sampler(self.message.num_eval_sample or self.message.num_sample), None)
 
-    def _candidates(self, sampler: Sampler | None, frequency: Frequency | None) -> Candidates:
+    def _candidates(
+        self, sampler: Sampler | None, frequency: Frequency | None, *, mask_prob: float = 0.0
+    ) -> Candidates:
         edges = sampler is not None and (sampler.known is not None or sampler.hard is not None)
         return Candidates(
             self.identity,
@@ -152,6 +155,7 @@ class Retrieval:
             in_batch=self.in_batch,
             mask_same_item=self.settings.mask_same_item,
             correct=self.settings.logq_correction,
+            mask_prob=mask_prob,
         )
 
     def _sampler(self, count: int) -> Sampler:

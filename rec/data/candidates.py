@@ -15,8 +15,8 @@ from rec.data.identity import ItemIdentity
 from rec.data.negatives import Sampler
 from rec.features.base import ones
 
-# Keeps these draws apart from those of the plan (see rec.data.plan).
-_NEGATIVES = 3
+# Keep these draws apart from those of the plan (rec.data.plan) and of trees.
+_NEGATIVES, _HIDDEN = 3, 5
 
 
 @dataclass(frozen=True)
@@ -31,6 +31,7 @@ class Candidates:
         in_batch: whether other rows' items are negatives.
         mask_same_item: a row's own item is none of its negatives.
         correct: say how often candidates are expected.
+        mask_prob: share of the drawn items whose `use_mask` features are hidden.
     """
 
     identity: ItemIdentity
@@ -40,6 +41,7 @@ class Candidates:
     in_batch: bool = False
     mask_same_item: bool = True
     correct: bool = True
+    mask_prob: float = 0.0
 
     @property
     def columns(self) -> list[str]:
@@ -98,7 +100,10 @@ class Candidates:
             place = np.arange(len(drawn.hard)) - np.searchsorted(drawn.hard_row, drawn.hard_row)
             found["hard"] = np.stack([drawn.hard_row, place])
         features = dict(arrays.features)
-        for name, array in table.features(numbers).items():
+        hidden = None
+        if self.mask_prob:
+            hidden = np.random.default_rng([*seed, _HIDDEN]).random(len(numbers)) < self.mask_prob
+        for name, array in table.features(numbers, hidden=hidden).items():
             # Constant lengths stay the shared constant.
             single = name.endswith(".lengths") and (array == 1).all() and (features[name] == 1).all()
             features[name] = ones(len(own) + len(numbers)) if single else np.concatenate([features[name], array])

@@ -56,6 +56,7 @@ class ItemTable:
             if feature.is_sequence and not feature.stub:
                 raise DataError(f'feature "{feature.name}" is a sequence, which sampled items cannot have yet')
         self._names = [f.name for f in features if not f.stub]
+        self._hideable = {f.name for f in features if f.use_mask and not f.stub}
         encoder = Encoder(features)
         keys: list[np.ndarray] = []
         weights: list[np.ndarray] = []
@@ -67,6 +68,7 @@ class ItemTable:
             places.append((items.place.file, items.place.first, len(items.ids)))
             for name, array in _encoded(encoder, items).items():
                 parts[name].append(_compact(array))
+            like = items.rows.slice(0, 1)
         if not keys or not sum(map(len, keys)):
             raise DataError("the item file has no items")
         key = np.concatenate(keys)
@@ -74,6 +76,11 @@ class ItemTable:
         key = key[order]
         _refuse_twice(key, order, places)
         arrays = {"key": key} | _distribution(np.concatenate(weights)[order], exponent)
+        if self._hideable:
+            # One more item, whose hideable features are missing: what `features` gives in place of hidden ones.
+            for name, array in encoder.encode(like, mask=np.ones(1, bool)).features.items():
+                parts[name].append(_compact(array))
+            order = np.append(order, len(key))
         for name in self._names:
             arrays |= _columns(name, parts, order)
         self.arrays = SharedArrays(arrays)
@@ -133,10 +140,17 @@ class ItemTable:
             return rng.integers(len(self), size=count)
         return draw(self.arrays["prob"], self.arrays["alias"], count, rng)
 
-    def features(self, numbers: np.ndarray) -> dict[str, np.ndarray]:
-        """What the encoder would give for these items: `<feature>.values`, `.lengths`, `.weights`."""
+    def features(self, items: np.ndarray, *, hidden: np.ndarray | None = None) -> dict[str, np.ndarray]:
+        """What the encoder would give for these items: `<feature>.values`, `.lengths`, `.weights`.
+
+        Args:
+            items: their numbers.
+            hidden: bool, those whose `use_mask` features are missing.
+        """
         found: dict[str, np.ndarray] = {}
         for name in self._names:
+            hide = hidden is not None and name in self._hideable
+            numbers = np.where(hidden, len(self), items) if hide else items
             values = self.arrays[f"{name}.values"]
             dtype = self.dtypes[f"{name}.values"]
             starts = self.arrays.get(f"{name}.starts")

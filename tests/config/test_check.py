@@ -155,6 +155,7 @@ def test_nested_sequence_groups_are_checked() -> None:
         ("data_config {", 'data_config { sample_weight_fields: ["a", "b"]', 'no task uses "b" of sample_weight_fields'),
         ("lr: 0.01", "lr: 0.01 max_gradient: 5", "set gradient_clipping: true"),
         ("data_config {", "data_config { sample_mask_prob: 0.5", "set use_mask: true"),
+        ("data_config {", "data_config { negative_sample_mask_prob: 0.5", "set use_mask: true"),
         ("data_config {", "eval_config { weigh_metrics: true } data_config {", "name a column in sample_weight_fields"),
         ("train_config {", 'train_config { fine_tune_ckpt_param_map: "a b"', "set fine_tune_checkpoint"),
         ('"price"', '"price" sequence_length: 5', "use sequence_raw_feature for one"),

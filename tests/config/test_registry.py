@@ -129,7 +129,7 @@ class TestKwargs:
         assert "n_mask_blocks" not in kwargs_of(block, "n_mask_blocks")
 
     def test_unsupported_fields_are_left_out(self) -> None:
-        assert "negative_sample_mask_prob" not in kwargs_of(data_pb2.DataConfig())
+        assert "sample_cost_field" not in kwargs_of(data_pb2.DataConfig())
 
     def test_enums_come_by_name(self) -> None:
         assert kwargs_of(optimizer_pb2.FusedRowWiseAdagradOptimizer())["weight_decay_mode"] == "NONE"

@@ -100,6 +100,26 @@ def test_item_features_have_the_drawn_rows_too_and_user_features_have_not(folder
         assert batch.labels["label"].shape[0] == batch.size
 
 
+@pytest.mark.parametrize("training", [True, False])
+def test_a_share_of_the_drawn_items_is_hidden_in_training_and_no_positive(folder: Path, training: bool):
+    made = retrieval(folder, "v1", in_batch=True)
+    text = (folder / "c.config").read_text().replace("data_config {", "data_config { negative_sample_mask_prob: 0.5", 1)
+    (folder / "c.config").write_text(text.replace('"item:cate"', '"item:cate" use_mask: true'))
+    config = load_config(folder / "c.config").config
+    made = Retrieval(config, build_features(config))
+    drawn, hidden = 0, 0
+    for batch in batches(made, training=training):
+        lengths = batch.features["cate.lengths"].numpy()
+        assert (lengths[: batch.size] == 1).all()
+        drawn, hidden = drawn + batch.items - batch.size, hidden + int((lengths[batch.size :] == 0).sum())
+        # What is not hidden is still right, and so are the ids.
+        items = batch.candidates["item_key"].numpy()
+        np.testing.assert_array_equal(batch.features["item_id.values"], items)
+        np.testing.assert_array_equal(batch.features["cate.values"], CATE[items[lengths == 1]])
+    # 7 batches of 16 draws: .5 within five standard deviations.
+    assert hidden == 0 if not training else abs(hidden / drawn - 0.5) < 5 * 0.5 / drawn**0.5
+
+
 def negatives_of(batch, in_batch: bool) -> dict[int, set[int]]:
     """Items that each row is compared with, by row."""
     items = batch.candidates["item_key"].numpy()

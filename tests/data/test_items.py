@@ -83,6 +83,22 @@ def test_items_of_every_format_are_what_the_encoder_says_of_the_rows(write, tmp_
         np.testing.assert_array_equal(got[name], array, err_msg=name)
 
 
+def test_hidden_items_are_what_the_encoder_says_of_hidden_rows(tmp_path: Path):
+    hideable = CONFIG.replace('"item:word"', '"item:word" use_mask: true').replace('"item:tags"', '"item:tags" use_mask: true')
+    features = build_features(text_format.Parse(hideable, pipeline_pb2.EasyRecConfig()))
+    found = table(parquet_file(tmp_path), features)
+    hidden = np.array([False, True, True, False])
+    expected = Encoder(features).encode(columns().to_batches()[0], mask=hidden).features
+    got = found.features(found.find(np.array([row[0] for row in ROWS])), hidden=hidden)
+    assert got.keys() == expected.keys()
+    for name, array in expected.items():
+        np.testing.assert_array_equal(got[name], array, err_msg=name)
+    # "price" is not to be hidden, and "word" of the hidden ones is not what the file says.
+    assert got["price.values"].ravel().tolist() == [row[4] for row in ROWS]
+    assert got["word.lengths"].tolist() == [1, 0, 0, 1]
+    assert len(found) == len(found.log_q) == len(ROWS)
+
+
 def test_probabilities_are_the_weights_and_a_weight_of_zero_is_never_drawn(tmp_path: Path, features):
     found = table(text_file(tmp_path), features)
     np.testing.assert_allclose(np.exp(found.log_q), [0.5, 0.375, 0.0, 0.125], rtol=1e-6)
