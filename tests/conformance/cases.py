@@ -481,7 +481,8 @@ CASES = [
         "mind",
         f"""mind {{ user_tower {{ input: "user" history_input: "seq" user_mlp {MLP} hist_seq_mlp {MLP}
           capsule_config {{ max_k: 3 max_seq_len: 5 high_dim: 6 }} concat_mlp {MLP} }}
-          item_tower {{ input: "item" mlp {MLP} }} output_dim: 6 temperature: 0.1 }}""",
+          item_tower {{ input: "item" mlp {MLP} }} output_dim: 6 temperature: 0.1
+          similarity: INNER_PRODUCT }}""",
         (*PAIR, sequence("seq", 0, 8)),
         outputs=VECTORS,
         width=6,
@@ -492,7 +493,7 @@ CASES = [
         f"""mind {{ user_tower {{ input: "user" history_input: "seq" user_mlp {MLP} user_seq_combine: SUM
           capsule_config {{ max_k: 2 max_seq_len: 3 high_dim: 8 squash_pow: 0.2 const_caps_num: true num_iters: 2 }}
           concat_mlp {{ hidden_units: 12 use_ln: true }} }} item_tower {{ input: "item" mlp {MLP} }}
-          similarity: INNER_PRODUCT output_dim: 4 simi_pow: 1 }}""",
+          output_dim: 4 simi_pow: 1 }}""",
         (*PAIR, sequence("seq", 0, 8, max_length=8)),
         outputs=VECTORS,
         width=4,
