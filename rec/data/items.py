@@ -149,8 +149,9 @@ class ItemTable:
         """
         found: dict[str, np.ndarray] = {}
         for name in self._names:
-            hide = hidden is not None and name in self._hideable
-            numbers = np.where(hidden, len(self), items) if hide else items
+            numbers = items
+            if hidden is not None and name in self._hideable:
+                numbers = np.where(hidden, len(self), items)
             values = self.arrays[f"{name}.values"]
             dtype = self.dtypes[f"{name}.values"]
             starts = self.arrays.get(f"{name}.starts")
