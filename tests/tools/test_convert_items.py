@@ -53,10 +53,45 @@ def test_the_last_item_is_the_test_and_the_one_before_valid(users, tmp_path):
     assert info["num_buckets"] == {"user_id": 8, "item_id": 7}
 
 
+def test_held_out_rows_have_all_earlier_items_beside_a_short_history(users, tmp_path):
+    next_item.convert(users, tmp_path / "o", length=1, rows="prefixes")
+    columns = ("user_id", "item_id", "hist__item_id", "seen_ids")
+    assert read(tmp_path / "o", "test", *columns) == [(6, 1, [2], [3, 2]), (7, 5, [4], [1, 2, 3, 4])]
+    assert read(tmp_path / "o", "valid", *columns) == [(6, 2, [3], [3]), (7, 4, [3], [1, 2, 3])]
+    assert "seen_ids" not in pq.read_table(tmp_path / "o" / "train").column_names
+
+
+def test_rows_of_movielens_say_who_the_user_is_and_the_first_genre(tmp_path):
+    (tmp_path / "users.dat").write_text("1::F::1::10::48067\n2::M::56::16::70072\n")
+    # Film 9 is the third of its file; the film that nobody rated has no number in the rows.
+    (tmp_path / "movies.dat").write_text("1::A (1995)::Drama|War\n3::B (1996)::Comedy\n9::C (1997)::Action\n")
+    (tmp_path / "ratings.dat").write_text("2::9::5::20\n2::1::5::10\n1::1::3::5\n2::1::4::30\n")
+    next_item.convert(tmp_path, tmp_path / "o")
+    columns = ("user_id", "item_id", "hist__item_id", "seen_ids", "gender", "age", "occupation", "genre")
+    assert read(tmp_path / "o", "test", *columns) == [(2, 1, [1, 2], [1, 2], "M", 56, 16, "Drama")]
+    assert read(tmp_path / "o", "valid", *columns) == [(2, 2, [1], [1], "M", 56, 16, "Action")]
+    assert read(tmp_path / "o", "items", "item_id", "raw_id", "genre") == [(1, 1, "Drama"), (2, 3, "Action")]
+
+
 def test_prefixes_are_rows_of_training(users, tmp_path):
     next_item.convert(users, tmp_path / "o", rows="prefixes")
     rows = read(tmp_path / "o", "train", "user_id", "item_id", "hist__item_id")
     assert rows == [(2, 6, [2]), (7, 2, [1]), (7, 3, [1, 2])]
+
+
+def test_of_a_users_prefixes_the_latest_can_be_kept(users, tmp_path):
+    next_item.convert(users, tmp_path / "o", rows="prefixes", latest=1)
+    assert read(tmp_path / "o", "train", "user_id", "item_id", "hist__item_id") == [(2, 6, [2]), (7, 3, [1, 2])]
+    # What an item weighs does not depend on the rows that are written.
+    assert read(tmp_path / "o", "items", "item_id", "weight")[1] == (2, 2)
+
+
+@pytest.mark.parametrize(
+    ("rows", "latest", "message"), [("users", 1, "give --rows prefixes"), ("prefixes", -1, "is -1")]
+)
+def test_a_number_of_prefixes_that_cannot_be_is_refused(users, tmp_path, rows, latest, message):
+    with pytest.raises(DataError, match=message):
+        next_item.convert(users, tmp_path / "o", rows=rows, latest=latest)
 
 
 def test_rare_items_are_left_out_before_the_split(users, tmp_path):

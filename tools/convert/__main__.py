@@ -63,6 +63,7 @@ DATASETS = {
 OPTIONS: dict[str, dict[str, Any]] = {
     "buckets": {"help": "parts of the join; more need less memory"},
     "history": {"help": "which ratings: of 4-5, or all", "choices": movielens_history.HISTORIES},
+    "latest": {"help": "of prefixes, the most rows of a user, the latest; 0: all"},
     "length": {"help": "longest history"},
     "max_wrong": {"help": "largest share of wrong rows of a file"},
     "min_count": {"help": "what comes less often is unknown (id 0) or, for next_item, left out"},

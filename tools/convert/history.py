@@ -28,6 +28,10 @@ class Windows:
         """Those of some rows, so that the lists of all need not be in memory at once."""
         return Windows(self.first[rows], self.end[rows])
 
+    def last(self, length: int) -> Windows:
+        """The last `length` steps of each."""
+        return Windows(np.maximum(self.first, self.end - length), self.end)
+
     def offsets(self) -> np.ndarray:
         """Where each history begins in the flat list of all steps, and where the last ends: int32 [rows + 1]."""
         return np.concatenate([[0], np.cumsum(self.lengths)]).astype(np.int32)
@@ -72,7 +76,7 @@ def windows_before(
     row_start = row_user.astype(np.int64) * span
     first = np.searchsorted(keys, row_start)
     end = np.searchsorted(keys, row_start + (row_time.astype(np.int64) - low))
-    return Windows(np.maximum(first, end - length), end)
+    return Windows(first, end).last(length)
 
 
 def lists(offsets: np.ndarray, values: np.ndarray) -> pa.ListArray:

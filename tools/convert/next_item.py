@@ -7,6 +7,8 @@ line "user item item ..." for each user or "user item" for each step (Amazon, La
 from __future__ import annotations
 
 import zipfile
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -15,11 +17,24 @@ import pyarrow as pa
 from rec.config.errors import DataError
 from tools.convert import movielens
 from tools.convert.history import Windows, length_summary, lists, sort_behaviours
-from tools.convert.output import SPLITS, Output
+from tools.convert.output import SPLITS, Output, strings
 from tools.convert.user_items import UserItems, grouped, read_user_items
 
 BLOCK_ROWS = 65_536
 ROWS = ("users", "prefixes")
+
+
+@dataclass(frozen=True)
+class Attributes:
+    """What is known of users and items beside their interactions: columns by name.
+
+    Attributes:
+        users: [users], of users 1, 2, ...
+        items: [items of the source], of items 1, 2, ... of the source.
+    """
+
+    users: Mapping[str, pa.Array] = field(default_factory=dict)
+    items: Mapping[str, pa.Array] = field(default_factory=dict)
 
 
 def convert(
@@ -29,28 +44,43 @@ def convert(
     length: int = 200,
     min_count: int = 1,
     rows: str = "users",
+    latest: int = 0,
     seed: int = 2024,
 ) -> dict:
     """Write the splits and the items; returns the info.
 
-    Of a user's n items the test row has the last as its next item, the validation row the last but one. Training has
-    one row a user, whose next item is the last but two: a model learns from all positions of its history; or one row
-    for each prefix. Users with fewer than 3 items only train, rows without history are not written.
+    Of a user's n items the test row has the last as its next item, the validation row the last but one; both have all
+    items before it, however many, as `seen_ids`. Training has one row a user, whose next item is the last but two: a
+    model learns from all positions of its history; or one row for each prefix. Users with fewer than 3 items only
+    train, rows without history are not written.
 
     Args:
         path: MovieLens, or a text file.
         output: folder of the splits and of `items`: item_id (from 1 without gaps), raw_id (in the source) and weight,
-            its count in training; of MovieLens also genre, the first of the film's.
+            its count in training. Of MovieLens also genre, the first of the film's, which rows have too, beside
+            the user's gender, age and occupation.
         length: longest history; the latest items are kept.
         min_count: items with fewer rows are left out.
         rows: of training: "users" or "prefixes".
+        latest: of prefixes, the most of a user, its longest; 0 keeps all. So users count alike (Covington et al.,
+            RecSys 2016, section 3.4), and an epoch is shorter.
         seed: of the order of the training rows.
+
+    Raises:
+        DataError: the file is wrong, nothing is left of it, or `latest` does not fit `rows`.
     """
-    found, genre = _read(Path(path))
+    if latest and rows != "prefixes":
+        raise DataError("--latest chooses among prefixes; give --rows prefixes too")
+    if latest < 0:
+        raise DataError(f"--latest is {latest}, expected 0 or more")
+    found, attributes = _read(Path(path))
     sequences = _kept(found, min_count)
     known, place = np.unique(sequences.items, return_inverse=True)
-    items = place + 1
-    windows, target, split = _rows(sequences, length=length, prefixes=rows == "prefixes")
+    items = (place + 1).astype(np.int32)
+    of_items = {name: column.take(pa.array(known - 1)) for name, column in attributes.items.items()}
+    target, split = _rows(sequences, prefixes=rows == "prefixes", latest=latest)
+    before = Windows(np.repeat(sequences.offsets[:-1], sequences.lengths)[target], target)
+    windows = before.last(length)
     draw = np.random.default_rng(seed)
     trained = np.bincount(place[_trained(sequences)], minlength=len(known))
     with Output(output) as out:
@@ -58,17 +88,22 @@ def convert(
             places = np.flatnonzero(split == number)
             places = draw.permutation(places) if name == "train" else places
             for start in range(0, len(places), BLOCK_ROWS):
-                out.write(name, _table(sequences, items, windows, target, places[start : start + BLOCK_ROWS]))
+                chosen = places[start : start + BLOCK_ROWS]
+                user, item = sequences.user[sequences.row[target[chosen]]], items[target[chosen]]
+                columns = {"user_id": user, "item_id": item, "hist__item_id": _lists(windows.take(chosen), items)}
+                if name != "train":
+                    columns["seen_ids"] = _lists(before.take(chosen), items)
+                columns |= {key: column.take(pa.array(user - 1)) for key, column in attributes.users.items()}
+                columns |= {key: column.take(pa.array(item - 1)) for key, column in of_items.items()}
+                out.write(name, pa.table(columns))
         ids = np.arange(1, len(known) + 1, dtype=np.int32)
-        columns = {"item_id": ids, "raw_id": known, "weight": trained.astype(np.float32)}
-        if genre is not None:
-            columns["genre"] = pa.array([genre[number - 1] for number in known.tolist()])
-        out.write("items", pa.table(columns))
+        out.write("items", pa.table({"item_id": ids, "raw_id": known, "weight": trained.astype(np.float32)} | of_items))
         out.info = {
             "dataset": "next_item",
             "protocol": "leave one out: the last item test, the one before valid",
             "source": Path(path).name,
             "train_rows": rows,
+            "latest": latest,
             "length": length,
             "min_count": min_count,
             "users": len(sequences.user),
@@ -79,14 +114,21 @@ def convert(
     return {"rows": out.rows, **out.info}
 
 
-def _read(path: Path) -> tuple[UserItems, list[str] | None]:
-    """Items of each user in order; of MovieLens the first genre of each film, films numbered from 1."""
-    if path.is_dir() or zipfile.is_zipfile(path):
-        movies = movielens.read(path)
-        order = sort_behaviours(movies.user, movies.timestamp)
-        sequences = grouped(movies.user[order].astype(np.int64), movies.movie[order].astype(np.int64))
-        return sequences, [names[0] if names else "" for names in movies.genres]
-    return read_user_items(path), None
+def _read(path: Path) -> tuple[UserItems, Attributes]:
+    """Items of each user in order; users and films of MovieLens are numbered from 1."""
+    if not path.is_dir() and not zipfile.is_zipfile(path):
+        return read_user_items(path), Attributes()
+    movies = movielens.read(path)
+    order = sort_behaviours(movies.user, movies.timestamp)
+    sequences = grouped(movies.user[order].astype(np.int64), movies.movie[order].astype(np.int64))
+    return sequences, Attributes(
+        users={
+            "gender": strings(movies.gender),
+            "age": pa.array(movies.age, pa.int32()),
+            "occupation": pa.array(movies.occupation, pa.int32()),
+        },
+        items={"genre": strings(names[0] if names else "" for names in movies.genres)},
+    )
 
 
 def _kept(sequences: UserItems, min_count: int) -> UserItems:
@@ -104,31 +146,24 @@ def _trained(sequences: UserItems) -> np.ndarray:
     return np.arange(len(sequences.items)) < np.repeat(ends, sequences.lengths)
 
 
-def _rows(sequences: UserItems, *, length: int, prefixes: bool) -> tuple[Windows, np.ndarray, np.ndarray]:
-    """Histories, place of the next item, and number of the split of every row."""
+def _rows(sequences: UserItems, *, prefixes: bool, latest: int) -> tuple[np.ndarray, np.ndarray]:
+    """Place of the next item, and number of the split, of every row."""
     starts, ends, counts = sequences.offsets[:-1], sequences.offsets[1:], sequences.lengths
-    place = np.arange(len(sequences.items))
     held = counts >= 3
+    split = np.full(len(sequences.items), -1)
+    trained = _trained(sequences)
     last = ends - np.where(held, 3, 1)  # of training
-    split = np.full(len(place), -1)
     if prefixes:
-        split[_trained(sequences)] = 0
+        after = np.repeat(last, counts) - np.arange(len(split))
+        split[trained & (after < latest) if latest else trained] = 0
     else:
         split[last] = 0
     split[ends[held] - 2] = 1
     split[ends[held] - 1] = 2
     split[starts] = -1  # nothing before it
     target = np.flatnonzero(split >= 0)
-    first = np.maximum(np.repeat(starts, counts)[target], target - length)
-    return Windows(first, target), target, split[target]
+    return target, split[target]
 
 
-def _table(sequences: UserItems, items: np.ndarray, windows: Windows, target: np.ndarray, rows: np.ndarray) -> pa.Table:
-    taken = windows.take(rows)
-    return pa.table(
-        {
-            "user_id": sequences.user[sequences.row[target[rows]]],
-            "item_id": items[target[rows]].astype(np.int32),
-            "hist__item_id": lists(taken.offsets(), items[taken.places()].astype(np.int32)),
-        }
-    )
+def _lists(windows: Windows, items: np.ndarray) -> pa.ListArray:
+    return lists(windows.offsets(), items[windows.places()])
