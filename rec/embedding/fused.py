@@ -170,7 +170,8 @@ class FusedTables(nn.Module):
         """Uses of a part's look-ups, from one row per id."""
         from torchrec.sparse.jagged_tensor import KeyedJaggedTensor
 
-        rows = max(rows_of(lookup, features) for lookup in part.lookups)
+        # One row without ids where there is none: torchrec cannot tell the rows of several look-ups from nothing.
+        rows = max(1, *(rows_of(lookup, features) for lookup in part.lookups))
         ids = KeyedJaggedTensor(
             [lookup.key for lookup in part.lookups],
             torch.cat([ids_of(lookup, features) for lookup in part.lookups]),

@@ -360,3 +360,18 @@ def test_a_job_without_tables_works():
     group = EmbeddingGroup(features, config)
     assert group({"p.values": torch.ones(2, 1)})["g"].tolist() == [[1], [1]]
     assert group.tables_state() == {}
+
+
+def test_several_sequences_without_any_row_give_nothing():
+    """What the user's tower reads while items alone are looked up."""
+    text = """feature_configs { sequence_id_feature { feature_name: "long" num_buckets: 9 embedding_dim: 4
+      embedding_name: "x" sequence_length: 5 } }
+    feature_configs { sequence_id_feature { feature_name: "short" num_buckets: 9 embedding_dim: 4
+      embedding_name: "x" sequence_length: 2 } }"""
+    groups = " ".join(
+        f'feature_groups {{ group_name: "{name}" group_type: SEQUENCE feature_names: "{name}" }}'
+        for name in ("long", "short")
+    )
+    features, a = fused(text, groups + " deepfm { deep { hidden_units: 4 } }")
+    out = a(batch(features, 0))
+    assert [out[f"{name}.sequence"].shape for name in ("long", "short")] == [(0, 4), (0, 4)]
