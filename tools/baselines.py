@@ -1,7 +1,7 @@
-"""`python -m tools.baselines`: popularity, item-kNN and EASE on the same rows and by the same metrics as --mode top_k.
+"""`python -m tools.baselines`: popularity, item-kNN, EASE, Markov on the rows and by the metrics of --mode top_k.
 
 Train rows are pairs of user and item (with `--history`, the history's items too); test rows have lists (or one) of
-relevant and of seen items, from which all three score. In numpy and torch, dense blocks of similarities.
+relevant and of seen items, from which all score. In numpy and torch, dense blocks of similarities.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import argparse
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -23,10 +24,27 @@ from rec.data.parquet_source import ParquetSource
 from rec.jobs.files import write_json
 from rec.jobs.top_k import as_json, as_text
 from rec.train.top_k import Scorer, measure
+from tools.markov import markov, successions
 
-# EASE holds some matrices of items x items.
-EASE_ITEMS = 12_000
+# EASE and Markov hold some matrices of items x items.
+DENSE_ITEMS = 12_000
 BLOCK = 256
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Where the training rows are, for methods that read their order.
+
+    Attributes:
+        path: folder.
+        item, history: columns of the row's item and of those before it; "" where there is none.
+        steps: how far back to look.
+    """
+
+    path: str
+    item: str
+    history: str
+    steps: int
 
 
 def interactions(path: str, catalogue: Catalogue, *, user: str, item: str, history: str = "") -> tuple[Tensor, Tensor]:
@@ -100,11 +118,7 @@ def ease(users: Tensor, items: Tensor, catalogue: Catalogue, *, l2: float = 500.
     Raises:
         DataError: so many items that the matrix is not worth its memory.
     """
-    width = len(catalogue)
-    if width > EASE_ITEMS:
-        raise DataError(
-            f"EASE inverts a matrix of {width:,}² = {width**2 * 4 / 1e9:.1f} GB; at most {EASE_ITEMS:,} items"
-        )
+    width = _dense(catalogue)
     gram = torch.cat([block for _, block in together(users, items, width)])
     gram.diagonal().add_(l2)
     p = torch.linalg.inv(gram)
@@ -118,6 +132,29 @@ def ease(users: Tensor, items: Tensor, catalogue: Catalogue, *, l2: float = 500.
         yield 0, x @ b
 
     return scores
+
+
+def next_of_last(users: Tensor, items: Tensor, catalogue: Catalogue, *, rows: Rows) -> Scorer:
+    """What followed the last steps of a history in others' (`tools.markov`).
+
+    Raises:
+        DataError: there is no history, or there are so many items that the tables are not worth their memory.
+    """
+    if not rows.history:
+        raise DataError("needs the items before each row's item, in order: --history")
+    _dense(catalogue)
+    counts = successions(rows.path, catalogue, item=rows.item, history=rows.history, steps=rows.steps)
+    return markov(counts, catalogue)
+
+
+def _dense(catalogue: Catalogue) -> int:
+    """Items of a catalogue that is small enough for matrices of items x items."""
+    width = len(catalogue)
+    if width > DENSE_ITEMS:
+        raise DataError(
+            f"a matrix of {width:,} x {width:,} items takes {width**2 * 4 / 1e9:.1f} GB; at most {DENSE_ITEMS:,} items"
+        )
+    return width
 
 
 def together(users: Tensor, items: Tensor, width: int) -> Iterator[tuple[int, Tensor]]:
@@ -146,7 +183,12 @@ def _seen(block: UserBlock, catalogue: Catalogue) -> tuple[Tensor, Tensor]:
     return torch.from_numpy(pairs.users), torch.from_numpy(pairs.items)
 
 
-METHODS: dict[str, Callable[..., Scorer]] = {"popularity": popularity, "item_knn": item_knn, "ease": ease}
+METHODS: dict[str, Callable[..., Scorer]] = {
+    "popularity": popularity,
+    "item_knn": item_knn,
+    "ease": ease,
+    "markov": next_of_last,
+}
 
 
 def parser() -> argparse.ArgumentParser:
@@ -164,6 +206,7 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--sampled", type=int, default=0, help="rank also among so many drawn items")
     p.add_argument("--neighbours", type=int, default=100, help="of item-kNN (%(default)s)")
     p.add_argument("--l2", type=float, default=500.0, help="of EASE (%(default)s)")
+    p.add_argument("--steps", type=int, default=5, help="of Markov: steps back that it looks at (%(default)s)")
     p.add_argument("--output", help="write the metrics as JSON")
     return p
 
@@ -189,7 +232,8 @@ def run(given: argparse.Namespace) -> dict:
     file = ItemFile(str(folder / "items"), id_field=given.item, attributes=[])
     catalogue = Catalogue([(piece.ids, piece.weights) for piece in file.items(users.id_type)])
     pairs = interactions(str(folder / "train"), catalogue, user=given.user, item=given.item, history=given.history)
-    options = {"item_knn": {"neighbours": given.neighbours}, "ease": {"l2": given.l2}}
+    rows = Rows(str(folder / "train"), given.item, given.history, given.steps)
+    options = {"item_knn": {"neighbours": given.neighbours}, "ease": {"l2": given.l2}, "markov": {"rows": rows}}
     results = {}
     for name in given.methods:
         began = time.process_time()

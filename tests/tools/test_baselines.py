@@ -1,4 +1,4 @@
-"""Popularity, item-kNN and EASE on four users and four items, by hand."""
+"""Popularity, item-kNN, EASE and Markov on four users and four items, by hand."""
 
 from __future__ import annotations
 
@@ -13,9 +13,10 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
-from rec.data.catalogue import Catalogue, Users
+from rec.data.catalogue import Catalogue, UserBlock, Users, item_lists
 from rec.data.parquet_source import ParquetSource
 from tools import baselines
+from tools.markov import markov, successions
 
 # user -> items: 1: 10 11; 2: 10 11 12; 3: 10; 4: 12
 TRAIN = {"user_id": [1, 1, 2, 2, 2, 3, 4, 4], "item_id": [10, 11, 10, 11, 12, 10, 12, 12]}
@@ -76,6 +77,22 @@ def test_ease_solves_its_least_squares(data):
     np.testing.assert_allclose(scores(data, "ease", l2=2.0), SEEN @ expected, rtol=1e-5, atol=1e-6)
 
 
+def test_markov_by_hand(tmp_path):
+    # 10 11 | 10 11 12 | 12 10, and an item that the catalogue lacks
+    rows = pa.table({"item": [11, 11, 12, 10, 11], "before": pa.array([[10], [10], [10, 11], [12], [77]], LISTS)})
+    pq.write_table(rows, tmp_path / "part-0.parquet")
+    catalogue = Catalogue([(pa.array([10, 11, 12, 13]), np.ones(4))])
+    counts = successions(str(tmp_path), catalogue, item="item", history="before", steps=2)
+    expected = np.zeros((2, 4, 4))
+    expected[0, 0, 1], expected[0, 1, 2], expected[0, 2, 0], expected[1, 0, 2] = 2, 1, 1, 1
+    assert counts.tolist() == expected.tolist()
+    seen = item_lists(pa.array([[12, 10], [10, 11], [11], [], [77]], LISTS))
+    block = UserBlock(pa.record_batch({"x": range(5)}), seen, seen, "", np.arange(5))
+    ((first, found),) = markov(counts, catalogue)(block)
+    # After 10 comes 11; two steps after 10, and after 11, comes 12; two steps after 12 nothing is known.
+    assert (first, found.tolist()) == (0, [[0, 1, 0, 0], [0, 0, 1.5, 0], [0, 0, 1, 0], [0] * 4, [0] * 4])
+
+
 def test_the_command_prints_and_writes_all_of_them(data, tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(baselines, "BLOCK", 3)
     command = ["--data", str(data), "--top_k", "1", "2", "--output", str(tmp_path / "out.json")]
@@ -85,8 +102,10 @@ def test_the_command_prints_and_writes_all_of_them(data, tmp_path, capsys, monke
     assert found["popularity"]["metrics"]["recall_at_1"] == pytest.approx(2 / 3)
     assert found["popularity"]["metrics"]["recall_at_2"] == 1
     assert set(found) == {"popularity", "item_knn", "ease"}
-    assert "item_knn (" in capsys.readouterr().out
-    monkeypatch.setattr(baselines, "EASE_ITEMS", 3)
+    shown = capsys.readouterr().out
+    assert "item_knn (" in shown
+    assert "markov: left out. needs the items before each row's item, in order: --history" in shown
+    monkeypatch.setattr(baselines, "DENSE_ITEMS", 3)
     assert baselines.main([*command, "--methods", "ease"]) == 0
     assert "ease: left out" in capsys.readouterr().out
     assert baselines.main(["--data", str(tmp_path / "none")]) == 3
