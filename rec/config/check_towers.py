@@ -68,17 +68,32 @@ def check_towers(config: Proto, features: Sequence[Named]) -> Iterator[ConfigErr
     if member is not None:
         _check_sampler(getattr(data, member), model_config, towers, by_name, data)
     elif not getattr(model, "in_batch_negative", False):
+        memory = model_config.retrieval.HasField("cross_batch_memory")
         raise ConfigError(
-            f"{model.DESCRIPTOR.name} has no negatives",
+            f"{model.DESCRIPTOR.name} has no negatives"
+            + (" that items could learn from: cross_batch_memory gives them no gradient" if memory else ""),
             model,
             hint="set in_batch_negative: true, or a negative_sampler in data_config",
         )
+    yield from _check_memory(config)
     if model_config.HasField("num_class") and model_config.num_class != 1:
         raise ConfigError(
             f"num_class is {model_config.num_class}, but a retrieval model has no classes", model_config, "num_class"
         )
     yield from _unread(model_config, towers)
     yield from _unshared(model_config, model, towers, by_name)
+
+
+def _check_memory(config: Proto) -> Iterator[ConfigError]:
+    memory, steps = config.model_config.retrieval.cross_batch_memory, config.train_config.num_steps
+    if config.model_config.retrieval.HasField("cross_batch_memory") and 0 < steps <= memory.warmup_steps:
+        yield ConfigError(
+            f"cross_batch_memory has no effect: the training ends at step {steps}, within its warmup_steps "
+            f"({memory.warmup_steps})",
+            memory,
+            "warmup_steps",
+            hint="set fewer warmup_steps",
+        )
 
 
 def _check_top_k(settings: Proto) -> Iterator[ConfigError]:

@@ -36,6 +36,7 @@ LIMITS: dict[str, tuple[Callable[[float], bool], str]] = {
     "decay_factor": _LENGTH,
     "min_learning_rate": _LENGTH,
     "warmup_learning_rate": _LENGTH,
+    "CrossBatchMemory.size": _COUNT,
 }
 
 

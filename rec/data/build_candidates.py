@@ -42,6 +42,7 @@ class Retrieval:
         self.settings = config.model_config.retrieval
         model: Any = oneof(config.model_config, "model")
         self.in_batch = bool(getattr(model, "in_batch_negative", False))
+        self.remembered = self.settings.HasField("cross_batch_memory")
         data = config.data_config
         member = data.WhichOneof("sampler")
         self.message: Any = getattr(data, member) if member else None
@@ -133,8 +134,9 @@ class Retrieval:
         """Candidates of training batches."""
         return self._candidates(
             self._sampler(self.message.num_sample) if self.message is not None else None,
-            self.frequency if self.in_batch and self.settings.logq_correction else None,
+            self.frequency if (self.in_batch or self.remembered) and self.settings.logq_correction else None,
             mask_prob=self.config.data_config.negative_sample_mask_prob,
+            remembered=self.remembered,
         )
 
     def evaluation(self) -> Candidates:
@@ -144,7 +146,12 @@ class Retrieval:
         return self._candidates(self._sampler(self.message.num_eval_sample or self.message.num_sample), None)
 
     def _candidates(
-        self, sampler: Sampler | None, frequency: Frequency | None, *, mask_prob: float = 0.0
+        self,
+        sampler: Sampler | None,
+        frequency: Frequency | None,
+        *,
+        mask_prob: float = 0.0,
+        remembered: bool = False,
     ) -> Candidates:
         edges = sampler is not None and (sampler.known is not None or sampler.hard is not None)
         return Candidates(
@@ -156,6 +163,7 @@ class Retrieval:
             mask_same_item=self.settings.mask_same_item,
             correct=self.settings.logq_correction,
             mask_prob=mask_prob,
+            remembered=remembered,
         )
 
     def _sampler(self, count: int) -> Sampler:

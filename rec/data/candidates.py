@@ -31,6 +31,7 @@ class Candidates:
         in_batch: whether other rows' items are negatives.
         mask_same_item: a row's own item is none of its negatives.
         correct: say how often candidates are expected.
+        remembered: say of each item what a memory of earlier batches' items needs.
         mask_prob: share of the drawn items whose `use_mask` features are hidden.
     """
 
@@ -42,6 +43,7 @@ class Candidates:
     mask_same_item: bool = True
     correct: bool = True
     mask_prob: float = 0.0
+    remembered: bool = False
 
     @property
     def columns(self) -> list[str]:
@@ -70,6 +72,10 @@ class Candidates:
             `masked` int64 [2, P]: row and shared candidate that is no negative of it (always the row itself);
             `log_count` float32 [C]: log of how often a shared candidate is expected among them;
             `hard` int64 [2, H]: row of a hard negative, and its number among those of the row, from 0.
+            And if `remembered`:
+            `not_negative` int64 [2, P]: row, and the key of an item that is no negative of it;
+            `log_share` float32 [B+N]: log of the share of the training rows that an item has;
+            `log_drawn` float32 [B]: log of how often the row's item is expected among the N drawn ones.
         """
         own = self.identity.keys(rows, arrays.features)
         found: dict[str, np.ndarray] = {}
@@ -78,6 +84,8 @@ class Candidates:
             found["masked"] = self._masked(own, own)
             if self.frequency is not None:
                 found["log_count"] = self.frequency.log_share(own) + _log(len(own) - 1)
+            if self.remembered:
+                found |= self._for_memory(own, own)
             return replace(arrays, candidates=found)
         table = self.sampler.table
         positives = table.find(own)
@@ -96,6 +104,12 @@ class Candidates:
                 count = np.logaddexp(count, self.frequency.log_share(shared_keys) + _log(len(own) - 1))
             if not self.in_batch or self.frequency is not None:
                 found["log_count"] = count.astype(np.float32)
+        if self.remembered:
+            known = (drawn.known[:, 0], table.arrays["key"][drawn.known[:, 1]])
+            found |= self._for_memory(own, keys[: len(own) + len(drawn.shared)], known=known)
+            if self.correct:
+                log_q = np.where(positives >= 0, table.log_q[positives], np.float32(-np.inf))
+                found["log_drawn"] = log_q + _log(len(drawn.shared))
         if self.sampler.hard is not None:
             place = np.arange(len(drawn.hard)) - np.searchsorted(drawn.hard_row, drawn.hard_row)
             found["hard"] = np.stack([drawn.hard_row, place])
@@ -108,6 +122,24 @@ class Candidates:
             single = name.endswith(".lengths") and (array == 1).all() and (features[name] == 1).all()
             features[name] = ones(len(own) + len(numbers)) if single else np.concatenate([features[name], array])
         return replace(arrays, features=features, candidates=found)
+
+    def _for_memory(
+        self, own: np.ndarray, keys: np.ndarray, *, known: tuple[np.ndarray, np.ndarray] | None = None
+    ) -> dict[str, np.ndarray]:
+        """`not_negative` and `log_share`.
+
+        Args:
+            own: keys of the rows' items.
+            keys: of those, and of the drawn ones.
+            known: rows, and keys of items that are positives of their users.
+        """
+        pairs = [np.stack([np.arange(len(own)), own])] if self.mask_same_item else []
+        if known is not None:
+            pairs.append(np.stack(known))
+        found = {"not_negative": np.concatenate(pairs, axis=1) if pairs else np.zeros((2, 0), np.int64)}
+        if self.frequency is not None:
+            found["log_share"] = self.frequency.log_share(keys)
+        return found
 
     def _masked(
         self, own: np.ndarray, shared: np.ndarray, known: tuple[np.ndarray, np.ndarray] | None = None

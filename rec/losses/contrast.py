@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-# B rows, N sampled and H hard negatives, C shared candidates (B + N or N), K - 1 most hard negatives of a row, D width,
-# I interests of a user
+# B rows, N sampled and H hard negatives, C shared candidates (B + N or N), M items of earlier steps, K - 1 most hard
+# negatives of a row, D width, I interests of a user
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING
 
@@ -13,6 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from rec.losses.memory import Remembered, scale_gradient
 from rec.ops.sampled_softmax import negative_logits
 
 if TYPE_CHECKING:
@@ -27,8 +28,10 @@ class Contrast:
         own_BK: logits that only the row has: its positive, then its hard negatives (-inf for none).
         user_BD: users, divided by the temperature; with several interests [B, I, D], of which the nearest one scores.
         shared_CD: candidates of all rows.
-        row_P, column_P: (row, shared candidate) pairs that are no negatives of the row.
-        log_count_C: log of how often each is expected among the candidates; None for no correction.
+        row_P, column_P: (row, candidate) pairs that are no negatives of the row; those of earlier steps are counted on
+            behind the shared ones.
+        log_count: log of how often each is expected among the candidates, [C + M]; None for no correction.
+        past_MD: candidates of all rows from earlier steps, without a gradient; None without a memory.
     """
 
     own_BK: Tensor
@@ -36,7 +39,8 @@ class Contrast:
     shared_CD: Tensor
     row_P: Tensor
     column_P: Tensor
-    log_count_C: Tensor | None = None
+    log_count: Tensor | None = None
+    past_MD: Tensor | None = None
 
     @property
     def positive_B(self) -> Tensor:
@@ -45,9 +49,9 @@ class Contrast:
 
     @cached_property
     def negatives(self) -> Tensor:
-        """Uncorrected logits of all negatives, [B, C + K - 1], -inf for what is none."""
-        shared_BC = self._shared(None)
-        return torch.cat([shared_BC, self.own_BK[:, 1:]], dim=1) if self.own_BK.shape[1] > 1 else shared_BC
+        """Uncorrected logits of all negatives, [B, C + M + K - 1], -inf for what is none."""
+        shared = self._shared(None)
+        return torch.cat([shared, self.own_BK[:, 1:]], dim=1) if self.own_BK.shape[1] > 1 else shared
 
     @property
     def several_interests(self) -> bool:
@@ -56,15 +60,16 @@ class Contrast:
 
     @property
     def corrected(self) -> Tensor:
-        """Logits of the positive and of all negatives, those of shared ones corrected: [B, K + C]."""
-        return torch.cat([self.own_BK, self._shared(self.log_count_C)], dim=1)
+        """Logits of the positive and of all negatives, those of shared ones corrected: [B, K + C + M]."""
+        return torch.cat([self.own_BK, self._shared(self.log_count)], dim=1)
 
-    def _shared(self, offset_C: Tensor | None) -> Tensor:
+    def _shared(self, offset: Tensor | None) -> Tensor:
+        shared = self.shared_CD if self.past_MD is None else torch.cat([self.shared_CD, self.past_MD])
         if not self.several_interests:
-            return negative_logits(self.user_BD, self.shared_CD, offset_C, self.row_P, self.column_P)
-        logits_BC = nearest(self.user_BD, self.shared_CD)
-        logits_BC = logits_BC if offset_C is None else logits_BC - offset_C
-        return logits_BC.index_put((self.row_P, self.column_P), logits_BC.new_tensor(float("-inf")))
+            return negative_logits(self.user_BD, shared, offset, self.row_P, self.column_P)
+        logits = nearest(self.user_BD, shared)
+        logits = logits if offset is None else logits - offset
+        return logits.index_put((self.row_P, self.column_P), logits.new_tensor(float("-inf")))
 
     @cached_property
     def num_negatives_B(self) -> Tensor:
@@ -106,6 +111,7 @@ class Pairs:
         most_hard: most hard negatives of a row.
         temperature: of the model.
         normalised: whether the model's vectors have length 1.
+        remembered: items of earlier steps; None for none.
     """
 
     predictions: Mapping[str, Tensor]
@@ -115,6 +121,7 @@ class Pairs:
     most_hard: int
     temperature: float
     normalised: bool
+    remembered: Remembered | None = None
 
     @property
     def user(self) -> Tensor:
@@ -129,38 +136,59 @@ class Pairs:
     @cached_property
     def contrast(self) -> Contrast:
         """Scores by the model's own similarity and temperature."""
-        return self.scored(self.user, self.items, self.temperature)
+        return self._scored(self.user, self.items, self.remembered, self.temperature)
 
     def cosines(self, temperature: float) -> Contrast:
         """Scores by cosine, whatever the model's similarity is."""
         user, items = (x if self.normalised else F.normalize(x, dim=-1) for x in (self.user, self.items))
-        return self.scored(user, items, temperature)
+        past = self.remembered
+        if past is not None and not self.normalised:
+            past = replace(past, vectors_MD=F.normalize(past.vectors_MD, dim=-1))
+        return self._scored(user, items, past, temperature)
 
-    def scored(self, user_BD: Tensor, items_MD: Tensor, temperature: float) -> Contrast:
+    def _scored(self, user_BD: Tensor, items_TD: Tensor, past: Remembered | None, temperature: float) -> Contrast:
         """Scores of some vectors in place of the model's.
 
         Args:
             user_BD: rows, or their interests [B, I, D].
-            items_MD: the rows' own items, sampled and hard ones.
+            items_TD: the rows' own items, sampled and hard ones.
+            past: items of earlier steps.
             temperature: logits are inner products divided by it.
         """
         found = self.batch.candidates
         rows = user_BD.shape[0]
         # fp32 and divided before the product: a bf16 cosine / 0.03 is wrong by 0.1.
         user_BD = user_BD / temperature
-        own_B1 = nearest_of_pairs(user_BD, items_MD[:rows]).unsqueeze(1)
+        own_B1 = nearest_of_pairs(user_BD, items_TD[:rows]).unsqueeze(1)
         hard = found.get("hard")
-        shared = items_MD if hard is None else items_MD[: items_MD.shape[0] - hard.shape[1]]
+        drawn = items_TD if hard is None else items_TD[: items_TD.shape[0] - hard.shape[1]]
         if hard is not None:
-            scores_H = nearest_of_pairs(user_BD[hard[0]], items_MD[shared.shape[0] :])
+            scores_H = nearest_of_pairs(user_BD[hard[0]], items_TD[drawn.shape[0] :])
             hard_BK = own_B1.new_full((rows, self.most_hard), float("-inf"))
             own_B1 = torch.cat([own_B1, hard_BK.index_put((hard[0], hard[1]), scores_H)], dim=1)
-        masked = found["masked"]
+        shared_CD = drawn if self.in_batch else drawn[rows:]
+        row_P, column_P = found["masked"]
+        log_count = found.get("log_count")
+        if past is not None:
+            shared = shared_CD.shape[0]
+            row_P = torch.cat([row_P, past.row_P])
+            column_P = torch.cat([column_P, shared + past.column_P])
+            others = rows - 1 if self.in_batch else 0
+            if log_count is None:
+                live = others + drawn.shape[0] - rows
+                factor = shared_CD.new_tensor((live + past.vectors_MD.shape[0]) / max(live, 1))
+            else:
+                log_share = found["log_share"][drawn.shape[0] - shared :]
+                log_live, log_count = log_count[:shared], past.log_counts(log_count[:shared], log_share, others=others)
+                factor = (log_count[:shared] - log_live).exp().unsqueeze(1)
+            # Entries get no gradient, so that of the others stands for theirs: see rec.losses.memory.
+            shared_CD = scale_gradient(shared_CD, factor)
         return Contrast(
             own_BK=own_B1,
             user_BD=user_BD,
-            shared_CD=shared if self.in_batch else shared[rows:],
-            row_P=masked[0],
-            column_P=masked[1],
-            log_count_C=found.get("log_count"),
+            shared_CD=shared_CD,
+            row_P=row_P,
+            column_P=column_P,
+            log_count=log_count,
+            past_MD=None if past is None else past.vectors_MD,
         )

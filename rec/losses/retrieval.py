@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -19,7 +20,13 @@ RETRIEVAL_LOSSES = Registry("retrieval loss", "rec.losses")
 
 
 class RetrievalLoss(ABC):
-    """A loss of a retrieval task."""
+    """A loss of a retrieval task.
+
+    Attributes:
+        reads_negatives: whether it compares positives with negatives.
+    """
+
+    reads_negatives: ClassVar[bool] = True
 
     @abstractmethod
     def sums(self, pairs: Pairs) -> LossSum:
@@ -54,10 +61,11 @@ def softmax_sums(contrast: Contrast, weights: Tensor | None) -> LossSum:
         contrast.own_BK,
         contrast.user_BD,
         contrast.shared_CD,
-        contrast.log_count_C,
+        contrast.log_count,
         contrast.row_P,
         contrast.column_P,
         weight_B,
+        contrast.past_MD,
     )
     return LossSum(total, weight_B.sum().detach())
 
@@ -159,6 +167,8 @@ class AMM(RetrievalLoss):
     which the pairs of negatives are 0. Mean over the positives, where the paper divides by all pairs.
     """
 
+    reads_negatives = False
+
     def __init__(self, config: pb.AMMLoss) -> None:
         self._config = config
         for name in ("user_weight", "item_weight"):
@@ -198,6 +208,8 @@ class CategoryAlignment(RetrievalLoss):
     Yu et al., DLP-KDD 2021, Eq. 8. Categories of one row have no covariance and are left out, and so are rows of
     weight 0; weights count in no other way.
     """
+
+    reads_negatives = False
 
     def __init__(self, config: pb.CategoryAlignmentLoss) -> None:
         if not config.weight >= 0:

@@ -57,6 +57,31 @@ class Task(ABC):
     def loss(self, predictions: Predictions, batch: Batch) -> dict[str, LossSum]:
         """Losses by name (`loss_<loss>`), the task's weight included: their means add up to the total."""
 
+    def training_loss(self, predictions: Predictions, batch: Batch, *, step: int) -> dict[str, LossSum]:
+        """As `loss`, in a step of training; of a task that remembers earlier steps also by what it knows of them.
+
+        Args:
+            predictions: of the model.
+            batch: with labels.
+            step: number of the step, from 1.
+        """
+        return self.loss(predictions, batch)
+
+    def remember(self, predictions: Predictions, batch: Batch) -> None:  # noqa: B027
+        """Keeps of a batch what later steps need, when its step is done."""
+
+    def state(self) -> dict[str, Tensor]:
+        """What it remembers, for a checkpoint; names can be joined with those of other tasks."""
+        return {}
+
+    def load_state(self, state: Mapping[str, Tensor], device: torch.device) -> None:  # noqa: B027
+        """Takes back what `state` returned.
+
+        Args:
+            state: of a checkpoint, empty where that has none.
+            device: where predictions are.
+        """
+
     def denominators(self, batch: Batch) -> dict[str, Tensor] | None:
         """Denominators of the losses, where they can be told without predictions; else None."""
         return None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -20,6 +20,7 @@ from rec.config.towers import towers_of
 from rec.data.tree_rows import POSITIVE
 from rec.losses import LOSSES, Loss
 from rec.losses.custom import build_custom
+from rec.losses.memory import CrossBatchMemory
 from rec.losses.retrieval import RETRIEVAL_LOSSES, RetrievalLoss
 from rec.metrics import METRICS, Metric, SumMetric
 from rec.metrics.auc import binned_auc
@@ -111,9 +112,10 @@ def _retrieval_task(config: pipeline_pb2.EasyRecConfig, model: Any) -> Retrieval
     if not model.temperature > 0:
         raise ConfigError(f"temperature is {model.temperature:g}, expected > 0", model, "temperature")
     sampler = data.WhichOneof("sampler")
+    losses = _retrieval_losses(model_config, model)
     return RetrievalTask(
         name="",
-        losses=_retrieval_losses(model_config, model),
+        losses=losses,
         label=data.label_fields[0] if data.label_fields else "",
         weight_field=data.sample_weight_fields[0] if data.sample_weight_fields else "",
         in_batch=bool(getattr(model, "in_batch_negative", False)),
@@ -124,6 +126,26 @@ def _retrieval_task(config: pipeline_pb2.EasyRecConfig, model: Any) -> Retrieval
         metric_specs=_metric_specs(model_config.metrics, _metric_maker, "retrieval", 1),
         train_metric_specs=_metric_specs(model_config.train_metrics, _train_metric_maker, "retrieval", 1),
         weigh_metrics=config.eval_config.weigh_metrics,
+        memory=_memory(model_config, losses, sampled=sampler is not None),
+    )
+
+
+def _memory(model_config: Any, losses: Mapping[str, RetrievalLoss], *, sampled: bool) -> CrossBatchMemory | None:
+    settings = model_config.retrieval
+    if not settings.HasField("cross_batch_memory"):
+        return None
+    if not any(loss.reads_negatives for loss in losses.values()):
+        raise ConfigError(
+            f"cross_batch_memory has no effect: no loss looks at negatives, there is {' and '.join(losses)}",
+            settings,
+            "cross_batch_memory",
+            hint="remove it, or add losses { softmax_cross_entropy {} }",
+        )
+    return CrossBatchMemory(
+        settings.cross_batch_memory.size,
+        warmup_steps=settings.cross_batch_memory.warmup_steps,
+        corrected=settings.logq_correction,
+        sampled=sampled,
     )
 
 

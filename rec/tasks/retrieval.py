@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 import torch
@@ -12,12 +13,18 @@ from torch import Tensor
 from rec.config.errors import DataError
 from rec.losses import LossSum
 from rec.losses.contrast import Pairs
+from rec.losses.memory import CrossBatchMemory
 from rec.losses.retrieval import RetrievalLoss
 from rec.metrics import Metric
 from rec.tasks.base import MeasuredTask, MetricSpec, Predictions, add_ranks
 
 if TYPE_CHECKING:
     from rec.data.batch import Batch
+
+log = logging.getLogger(__name__)
+
+# Begins the names of a memory's tensors in a checkpoint.
+_MEMORY = "cross_batch_memory/"
 
 
 @dataclass
@@ -35,6 +42,7 @@ class RetrievalTask(MeasuredTask):
         normalised: whether the model's vectors have length 1.
         several_interests: whether a user has several vectors outside training, of which the nearest scores.
         weigh_metrics: whether sample weights count in metrics too.
+        memory: items of earlier steps that training is against too; None for none.
     """
 
     name: str
@@ -49,11 +57,44 @@ class RetrievalTask(MeasuredTask):
     metric_specs: Mapping[str, MetricSpec] = field(default_factory=dict)
     train_metric_specs: Mapping[str, MetricSpec] = field(default_factory=dict)
     weigh_metrics: bool = False
+    memory: CrossBatchMemory | None = None
 
     def loss(self, predictions: Predictions, batch: Batch) -> dict[str, LossSum]:
-        self.check_watched(predictions)
+        return self._sums(self._pairs(predictions, batch))
+
+    def training_loss(self, predictions: Predictions, batch: Batch, *, step: int) -> dict[str, LossSum]:
         pairs = self._pairs(predictions, batch)
+        if self.memory is not None and step > self.memory.warmup_steps:
+            pairs = replace(pairs, remembered=self.memory.of(batch))
+        return self._sums(pairs)
+
+    def _sums(self, pairs: Pairs) -> dict[str, LossSum]:
+        self.check_watched(pairs.predictions)
         return {f"loss_{name}": loss.sums(pairs) for name, loss in self.losses.items()}
+
+    def denominators(self, batch: Batch) -> dict[str, Tensor]:
+        """Of every loss the weights of the positives, as `rec.losses.base.weighted` adds them up."""
+        weights = self._weights(batch)
+        total = batch.candidates["masked"].new_tensor(batch.size) if weights is None else weights.sum()
+        return {f"loss_{name}": total.float() for name in self.losses}
+
+    def remember(self, predictions: Predictions, batch: Batch) -> None:
+        if self.memory is not None:
+            self.memory.add(predictions["item_embedding"][: batch.size], batch.candidates)
+
+    def state(self) -> dict[str, Tensor]:
+        kept = {} if self.memory is None else self.memory.state()
+        return {f"{_MEMORY}{name}": value for name, value in kept.items()}
+
+    def load_state(self, state: Mapping[str, Tensor], device: torch.device) -> None:
+        if self.memory is None:
+            return
+        own = {name.removeprefix(_MEMORY): value for name, value in state.items() if name.startswith(_MEMORY)}
+        if not self.memory.load_state(own, device):
+            log.info(
+                "cross_batch_memory begins empty: the checkpoint has %s",
+                "one of another size, or with other negatives beside it" if own else "none",
+            )
 
     @torch.no_grad()
     def update(self, metrics: Mapping[str, Metric], predictions: Predictions, batch: Batch) -> None:
@@ -78,19 +119,22 @@ class RetrievalTask(MeasuredTask):
         return {"user_embedding": user, "item_embedding": item, "similarity": similarity}
 
     def _pairs(self, predictions: Predictions, batch: Batch) -> Pairs:
-        weights = batch.weights[self.weight_field] if self.weight_field else None
-        positive = self._positive(batch)
-        if positive is not None:
-            weights = positive.float() if weights is None else weights * positive
         return Pairs(
             predictions=predictions,
             batch=batch,
-            weights=weights,
+            weights=self._weights(batch),
             in_batch=self.in_batch,
             most_hard=self.most_hard,
             temperature=self.temperature,
             normalised=self.normalised,
         )
+
+    def _weights(self, batch: Batch) -> Tensor | None:
+        weights = batch.weights[self.weight_field] if self.weight_field else None
+        positive = self._positive(batch)
+        if positive is None:
+            return weights
+        return positive.float() if weights is None else weights * positive
 
     def _positive(self, batch: Batch) -> Tensor | None:
         if not self.label:

@@ -88,11 +88,14 @@ class Run:
 
     def tensors(self) -> dict[str, Any]:
         """What a checkpoint holds as tensors, by name (rec.train.state)."""
+        remembered = {n: t for task in self.train_metrics.tasks for n, t in task.state().items()}
         return {
             **state.network_tensors(self.network),
             **self._averages(),
             **{f"optimizer/{n}": t for n, t in self.optimizers.state().items()},
-            **state.rank_tensors(ranks.rank(), self.train_metrics.state(), self.device),
+            **state.rank_tensors(
+                ranks.rank(), {"metrics": self.train_metrics.state(), "tasks": remembered}, self.device
+            ),
         }
 
     def info(self) -> dict[str, Any]:
@@ -123,9 +126,11 @@ class Run:
         state.load_network(self.network, checkpoint, weights_only=False)
         self._load_averages(checkpoint)
         self.optimizers.load_state(checkpoint.read(prefix="optimizer/"))
-        metrics = state.load_rank(checkpoint, ranks.rank(), self.device)
-        if metrics:
-            self.train_metrics.load_state(metrics)
+        own = state.load_rank(checkpoint, ranks.rank(), self.device)
+        if own["metrics"]:
+            self.train_metrics.load_state(own["metrics"])
+        for task in self.train_metrics.tasks:
+            task.load_state(own["tasks"], self.device)
         if self.scaler is not None and info["scaler"]:
             self.scaler.load_state(info["scaler"])
         same = info["world"] == ranks.world()

@@ -85,6 +85,22 @@ def warn_of_idle(config: TrainConfig) -> None:
         log.warning("tensorboard_summaries has no effect with use_tensorboard: false")
 
 
+def warn_of_warmup(config: EasyRecConfig, steps: int | None) -> None:
+    """Say where a training of so many steps ends before its cross-batch memory is in use.
+
+    With num_steps the config itself tells (rec.config.check_towers).
+    """
+    memory = config.model_config.retrieval.cross_batch_memory
+    if not config.model_config.retrieval.HasField("cross_batch_memory") or config.train_config.num_steps:
+        return
+    if steps is not None and steps <= memory.warmup_steps:
+        log.warning(
+            "cross_batch_memory has no effect: the training has %d steps, all within its warmup_steps (%d); set fewer",
+            steps,
+            memory.warmup_steps,
+        )
+
+
 def warn_of_dead(params: Mapping[str, nn.Parameter]) -> None:
     """Say which parameters no loss reaches. Call after a backward pass, before gradients are dropped."""
     dead = [name for name, p in params.items() if p.requires_grad and p.grad is None]

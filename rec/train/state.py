@@ -3,7 +3,7 @@
 `model/<name>`     dense parameters and buffers
 `tables.<table>`, `tables.<table>.<state>`   tables and the state of their optimizers
 `optimizer/<parameter>/<key>`, `ema/<parameter, buffer or table>`
-`rank<r>/rng/...`, `rank<r>/metrics/...`   what each process has for itself
+`rank<r>/rng/...`, `rank<r>/metrics/...`, `rank<r>/tasks/...`   what each process has for itself
 """
 
 from __future__ import annotations
@@ -126,24 +126,33 @@ def is_table_state(name: str) -> bool:
     return name.startswith("tables.") and "." in name.removeprefix("tables.")
 
 
-def rank_tensors(rank: int, metrics: Mapping[str, Tensor], device: torch.device) -> dict[str, Tensor]:
-    """Random number states and train metrics of a process, by name."""
+def rank_tensors(rank: int, kept: Mapping[str, Mapping[str, Tensor]], device: torch.device) -> dict[str, Tensor]:
+    """Random number states of a process and what else it keeps, by name.
+
+    Args:
+        rank: of the process.
+        kept: "metrics": the state of its train metrics; "tasks": what its tasks remember.
+        device: where its network is.
+    """
     tensors = {f"rank{rank}/rng/cpu": torch.get_rng_state()}
     if device.type == "cuda":
         tensors[f"rank{rank}/rng/cuda"] = torch.cuda.get_rng_state(device)
-    return tensors | {f"rank{rank}/metrics/{n}": t for n, t in metrics.items()}
+    return tensors | {f"rank{rank}/{what}/{n}": t for what, state in kept.items() for n, t in state.items()}
 
 
-def load_rank(checkpoint: Checkpoint, rank: int, device: torch.device) -> dict[str, Tensor]:
-    """Restore this process's random numbers; returns the state of its train metrics (empty if it had none)."""
+def load_rank(checkpoint: Checkpoint, rank: int, device: torch.device) -> dict[str, dict[str, Tensor]]:
+    """Restore this process's random numbers; returns what else `rank_tensors` took, empty where it had none."""
     own = checkpoint.read(prefix=f"rank{rank}/")
     if not own:
         log.warning("checkpoint %s has no state of rank %d: its dropout starts anew", checkpoint.path, rank)
-        return {}
+        return {"metrics": {}, "tasks": {}}
     torch.set_rng_state(own["rng/cpu"])
     if device.type == "cuda" and "rng/cuda" in own:
         torch.cuda.set_rng_state(own["rng/cuda"], device)
-    return {n.removeprefix("metrics/"): t for n, t in own.items() if n.startswith("metrics/")}
+    return {
+        what: {n.removeprefix(f"{what}/"): t for n, t in own.items() if n.startswith(f"{what}/")}
+        for what in ("metrics", "tasks")
+    }
 
 
 def seed_all(seed: int, *, rank: int = 0) -> None:

@@ -104,9 +104,13 @@ class TrainStep:
         self.optimizers.zero_grad()
         # Where this rank has rows left, its fillers stand for nothing; alone, one keeps the collectives in step.
         batches = [batch for batch in batches if not batch.filler] or batches[:1]
-        if len(batches) == 1 and self.scaler is None:
-            return self._whole(batches[0], step)
-        return self._in_parts(batches, step)
+        whole = len(batches) == 1 and self.scaler is None
+        result = self._whole(batches[0], step) if whole else self._in_parts(batches, step)
+        if not result.skipped:
+            for task in self.tasks:
+                for batch, predictions in result.predictions:
+                    task.remember(predictions, batch)
+        return result
 
     def autocast(self) -> AbstractContextManager[object]:
         """Mixed precision, around the model only: tables and losses stay in float32."""
@@ -119,7 +123,7 @@ class TrainStep:
         groups = self.network.embedding(batch.features)
         with self.autocast():
             predictions = self.network.model(groups)
-        sums = self._losses(predictions, batch)
+        sums = self._losses(predictions, batch, step)
         loss = self._share(sums, self._global(_denominators(sums)))
         self._check(loss, sums, step)
         if loss.requires_grad:
@@ -138,9 +142,9 @@ class TrainStep:
         for i, (batch, part) in enumerate(zip(batches, parts, strict=True)):
             with self.autocast():
                 found = self.network.model(part)
-            sums = self._losses(found, batch)
+            sums = self._losses(found, batch, step)
             if i == 0:
-                expected = self._probe(found, sums, batches)
+                expected = self._probe(found, sums, batches, step)
                 denominators = self._global({n: torch.stack([e[n] for e in expected]).sum() for n in expected[0]})
             elif any(not torch.equal(expected[i][n], s.denominator) for n, s in sums.items()):
                 raise TrainingError(
@@ -178,16 +182,16 @@ class TrainStep:
         self.optimizers.step()
         return StepResult(loss.detach(), predictions, norm=norm)
 
-    def _losses(self, predictions: Predictions, batch: Batch) -> dict[str, LossSum]:
+    def _losses(self, predictions: Predictions, batch: Batch, step: int) -> dict[str, LossSum]:
         sums: dict[str, LossSum] = {}
         for task in self.tasks:
-            sums |= task.loss(predictions, batch)
+            sums |= task.training_loss(predictions, batch, step=step)
         if batch.filler:
             return {n: LossSum(s.numerator * 0.0, torch.zeros_like(s.denominator)) for n, s in sums.items()}
         return sums
 
     def _probe(
-        self, predictions: Predictions, sums: dict[str, LossSum], batches: Sequence[Batch]
+        self, predictions: Predictions, sums: dict[str, LossSum], batches: Sequence[Batch], step: int
     ) -> list[dict[str, Tensor]]:
         """Denominators of every micro-batch before the model has seen the later ones.
 
@@ -210,7 +214,7 @@ class TrainStep:
                 n: p.detach()[rows[p.shape[0]]] if p.ndim and p.shape[0] in rows else p.detach()
                 for n, p in predictions.items()
             }
-            probed.append(_denominators(self._losses(stand_in, batch)))
+            probed.append(_denominators(self._losses(stand_in, batch, step)))
         return probed
 
     def _global(self, denominators: dict[str, Tensor]) -> dict[str, Tensor]:

@@ -34,6 +34,7 @@ from rec.train.settings import (
     read_param_map,
     warn_of_dead,
     warn_of_idle,
+    warn_of_warmup,
 )
 from rec.train.step import StepResult, TrainStep, not_finite
 from rec.train.summaries import Profiler, Summaries
@@ -136,6 +137,8 @@ class Trainer:
             )
         allow_tf32(self.train_config)
         warn_of_idle(self.train_config)
+        if self.rank == 0:
+            warn_of_warmup(self.config, self.horizon.steps)
         resumed = self._start()
         self._reduce_lr()
         began = time.perf_counter() - self.run.seconds

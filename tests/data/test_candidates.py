@@ -245,3 +245,41 @@ def test_items_are_the_same_where_all_features_are():
     keys = feature_keys(features, ["a", "tags", "price"])
     assert keys[0] == keys[1]  # the order of several ids does not matter
     assert len(set(keys.tolist())) == 3
+
+
+MEMORY = "retrieval { cross_batch_memory { size: 100 } }"
+
+
+def test_a_memory_is_told_shares_and_draws_by_themselves(folder: Path):
+    rows = pq.read_table(folder / "rows.parquet")["item_id"].to_numpy()
+    share = np.maximum(np.bincount(rows, minlength=ITEMS), 1) / ROWS
+    q = (np.arange(ITEMS) + 1.0) / (ITEMS * (ITEMS + 1) / 2)
+    for in_batch in (False, True):
+        for batch in batches(retrieval(folder, "v1", in_batch=in_batch, more=MEMORY)):
+            items, found = batch.candidates["item_key"].numpy(), batch.candidates
+            np.testing.assert_allclose(found["log_share"].exp(), share[items], rtol=1e-5)
+            np.testing.assert_allclose(found["log_drawn"].exp(), 16 * q[items[: batch.size]], rtol=1e-5)
+            first = 0 if in_batch else batch.size
+            expected = (batch.size - 1) * in_batch * share[items] + 16 * q[items]
+            np.testing.assert_allclose(found["log_count"].exp(), expected[first:], rtol=1e-5)
+
+
+def test_items_that_are_no_negatives_of_a_row_are_told_by_their_keys(folder: Path):
+    for sampler in ("v1", "v2"):
+        for batch in batches(retrieval(folder, sampler, in_batch=True, more=MEMORY)):
+            users, items = batch.features["user_id.values"].tolist(), batch.candidates["item_key"].tolist()
+            told: dict[int, set[int]] = {row: set() for row in range(batch.size)}
+            for row, key in batch.candidates["not_negative"].t().tolist():
+                told[row].add(key)
+            for row, keys in told.items():
+                known = set(range(users[row], users[row] + 25)) if sampler == "v2" else set()
+                assert keys == {items[row]} | known
+    unmasked = "retrieval { cross_batch_memory { size: 9 } mask_same_item: false logq_correction: false }"
+    for batch in batches(retrieval(folder, "v1", in_batch=True, more=unmasked)):
+        assert batch.candidates["not_negative"].shape == (2, 0)
+        assert not {"log_share", "log_drawn", "log_count"} & set(batch.candidates)
+
+
+def test_evaluations_are_told_nothing_for_a_memory(folder: Path):
+    made = retrieval(folder, "v1", in_batch=True, more=MEMORY)
+    assert set(batches(made, training=False)[0].candidates) == {"item_key", "masked"}

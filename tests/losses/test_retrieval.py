@@ -7,21 +7,12 @@ from dataclasses import dataclass, field
 
 import pytest
 import torch
-from google.protobuf import text_format
 from torch import Tensor
 
 from rec.config.errors import ConfigError
 from rec.losses.contrast import Pairs
-from rec.losses.retrieval import RETRIEVAL_LOSSES, RetrievalLoss, category_alignment
-from rec.protos import loss_pb2
-
-SOFTMAX = "softmax_cross_entropy {}"
-CONTRASTIVE = [SOFTMAX, "info_nce {}", "binary_cross_entropy {}", "bpr_loss {}", "gbce_loss { num_items: 50 }"]
-
-
-def build(text: str) -> RetrievalLoss:
-    config = text_format.Parse(text, loss_pb2.LossConfig())
-    return RETRIEVAL_LOSSES.build(getattr(config, config.WhichOneof("loss")))
+from rec.losses.retrieval import category_alignment
+from tests.losses.helpers import CONTRASTIVE, SOFTMAX, build
 
 
 @dataclass

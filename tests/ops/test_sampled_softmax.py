@@ -97,3 +97,25 @@ def test_weights_scale_rows():
     whole = sampled_softmax_sum(*given)
     given[-1] = given[-1] * 10
     torch.testing.assert_close(sampled_softmax_sum(*given), whole * 10)
+
+
+@pytest.mark.parametrize("shape", [(7, 5, 3), (9, 0, 1), (33, 40, 1)])
+@pytest.mark.parametrize("offset", [False, True])
+@pytest.mark.parametrize("block", [1 << 18, 90])
+def test_fixed_negatives_count_as_shared_ones_and_get_no_gradient(
+    shape: tuple[int, int, int], offset: bool, block: int, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(fused, "_BLOCK", block)
+    rows, shared, own = shape
+    given = inputs(rows, shared + 11, own, offset=offset, pairs=4 * rows)
+    fixed = given[2].detach()[shared:].requires_grad_()
+    given[2] = given[2].detach()[:shared].requires_grad_()
+    want, got = reference(*given, fixed), sampled_softmax_sum(*given, fixed)
+    joined = [*given]
+    joined[2] = torch.cat([given[2], fixed])
+    torch.testing.assert_close(want, reference(*joined))
+    torch.testing.assert_close(got, want, rtol=1e-5, atol=1e-5)
+    expected = torch.autograd.grad(want, given[:3], allow_unused=True, materialize_grads=True)
+    for ours, theirs in zip(torch.autograd.grad(got, given[:3], retain_graph=True), expected, strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-5)
+    assert torch.autograd.grad(got, [fixed], allow_unused=True) == (None,)

@@ -28,7 +28,8 @@ def task(model: str = "", data: str = "", losses: str = "losses { softmax_cross_
 
 def batch(**more: dict[str, torch.Tensor]) -> Batch:
     rows = torch.arange(3)
-    return Batch(features={}, size=3, candidates={"item_key": rows, "masked": torch.stack([rows, rows])}, **more)
+    found = {"item_key": rows, "masked": torch.stack([rows, rows])}
+    return Batch(**{"features": {}, "size": 3, "candidates": found, **more})
 
 
 # scores [[2, 1, 0], [1, 2, 3], [0, 0, 1]]: ranks 1, 2, 1
@@ -125,3 +126,70 @@ def test_a_watched_prediction_is_not_taken_for_ranks():
     assert evaluation.compute()["user_embedding_mean"] == pytest.approx(1 / 3)
     with pytest.raises(ConfigError, match='no prediction "user_embedding"'):
         made.loss({"item_embedding": PREDICTIONS["item_embedding"]}, batch())
+
+
+MEMORY = "retrieval { cross_batch_memory { size: 4 warmup_steps: 1 } logq_correction: false }"
+
+
+def remembering(model: str = MEMORY, *, keys: tuple[int, int, int] = (7, 8, 9), **settings: str) -> RetrievalTask:
+    """A task that remembers the items of PREDICTIONS under other keys."""
+    made = task(model, **settings)
+    made.remember(PREDICTIONS, batch(candidates=candidates(*keys)))
+    return made
+
+
+def candidates(*keys: int) -> dict[str, torch.Tensor]:
+    key, row = torch.tensor(keys), torch.arange(3)
+    return {"item_key": key, "masked": torch.stack([row, row]), "not_negative": torch.stack([row, key])}
+
+
+def test_a_memory_is_for_training_after_its_warm_up_only():
+    made, later = remembering(), batch(candidates=candidates(0, 1, 2))
+    (plain,) = task().loss(PREDICTIONS, later).values()
+    warm, used = (made.training_loss(PREDICTIONS, later, step=step) for step in (1, 2))
+    for value in (made.loss(PREDICTIONS, later), warm):
+        assert torch.equal(value["loss_softmax_cross_entropy"].mean(), plain.mean())
+    # scores [[2, 1, 0], [1, 2, 3], [0, 0, 1]], and the same once more as items of other keys
+    scores = torch.tensor([[2.0, 1, 0], [1, 2, 3], [0, 0, 1]]).repeat(1, 2)
+    expected = torch.nn.functional.cross_entropy(scores, torch.arange(3))
+    torch.testing.assert_close(used["loss_softmax_cross_entropy"].mean(), expected)
+    metrics = made.metrics()
+    assert metrics.keys() == task().metrics().keys()
+
+
+def test_a_row_s_own_item_is_no_negative_when_it_is_remembered():
+    later = batch(candidates=candidates(0, 1, 2))
+    made = remembering(keys=(0, 8, 9))
+    (loss,) = made.training_loss(PREDICTIONS, later, step=2).values()
+    scores = torch.tensor([[2.0, 1, 0, -torch.inf, 1, 0], [1, 2, 3, 1, 2, 3], [0, 0, 1, 0, 0, 1]])
+    torch.testing.assert_close(loss.mean(), torch.nn.functional.cross_entropy(scores, torch.arange(3)))
+
+
+def test_items_of_rows_that_are_no_positives_are_remembered_as_they_are_in_batch_negatives():
+    labels = {"click": torch.tensor([0.0, 1.0, 0.0])}
+    made = task(MEMORY, 'label_fields: "click"')
+    made.remember(PREDICTIONS, batch(candidates=candidates(7, 8, 9), labels=labels))
+    assert made.memory.filled == 3
+    later = batch(candidates=candidates(0, 1, 2), labels=labels)
+    (loss,) = made.training_loss(PREDICTIONS, later, step=2).values()
+    expected = -torch.log_softmax(torch.tensor([1.0, 2, 3, 1, 2, 3]), 0)[1]
+    torch.testing.assert_close(loss.mean(), expected)
+    assert loss.denominator == 1
+
+
+def test_train_metrics_rank_among_the_batch_as_evaluations_do():
+    made = remembering(MEMORY + "train_metrics { recall_at_k { top_k: 1 } }")
+    metrics = made.train_metrics()
+    made.update(metrics, PREDICTIONS, batch(candidates=candidates(0, 1, 2)))
+    assert metrics["recall_at_1"].compute() == pytest.approx(2 / 3)
+
+
+@pytest.mark.parametrize("data", ["", 'label_fields: "click"', 'sample_weight_fields: "w"', "both"])
+def test_denominators_are_told_without_predictions(data: str):
+    made = task(data='label_fields: "click" sample_weight_fields: "w"' if data == "both" else data)
+    found = {"labels": {"click": torch.tensor([0.0, 1, 1])}, "weights": {"w": torch.tensor([0.3, 0.1, 0.7])}}
+    told = made.denominators(batch(**found))
+    losses = made.loss(PREDICTIONS, batch(**found))
+    assert told.keys() == losses.keys()
+    # to the bit: micro-batches are checked against them
+    assert all(torch.equal(told[name], value.denominator) for name, value in losses.items())

@@ -15,6 +15,19 @@ from rec.train.step import TrainStep
 CPU = torch.device("cpu")
 
 
+class Losses:
+    """As much of a task as a step asks for; the subclass says its losses."""
+
+    def denominators(self, batch):
+        return None
+
+    def training_loss(self, predictions, batch, *, step):
+        return self.loss(predictions, batch)
+
+    def remember(self, predictions, batch):
+        pass
+
+
 def make(extra="", seed=0, task_list=None, **kwargs):
     cfg = config(extra)
     net = network(seed, **kwargs)
@@ -76,11 +89,8 @@ def test_accumulation_equals_one_large_batch(sizes):
 
 
 def test_accumulation_is_exact_for_losses_with_denominators_of_their_own():
-    class Two:
+    class Two(Losses):
         """Two losses, one over rows with label 1 only."""
-
-        def denominators(self, batch):
-            return None
 
         def loss(self, predictions, batch):
             logits, y = predictions["logits"], batch.labels["label"]
@@ -96,7 +106,7 @@ def test_accumulation_is_exact_for_losses_with_denominators_of_their_own():
 
 
 def test_denominators_that_are_told_need_no_stand_in():
-    class Told:
+    class Told(Losses):
         """Its predictions have rows of their own, so those of one micro-batch cannot stand for those of another."""
 
         def __init__(self):
@@ -117,10 +127,7 @@ def test_denominators_that_are_told_need_no_stand_in():
 
 
 def test_a_denominator_that_depends_on_predictions_is_refused_under_accumulation():
-    class Odd:
-        def denominators(self, batch):
-            return None
-
+    class Odd(Losses):
         def loss(self, predictions, batch):
             logits = predictions["logits"]
             return {"odd": LossSum((logits**2).sum(), logits.detach().abs().sum())}

@@ -18,9 +18,10 @@ def sampled_softmax_sum(
     row_P: Tensor,
     column_P: Tensor,
     weight_B: Tensor,
+    fixed_MD: Tensor | None = None,
 ) -> Tensor:
-    """Sum over rows of weight * -log softmax(own, user @ shared^T - offset)[0]; see `reference`. Float32.
+    """Sum over rows of weight * -log softmax(own, user @ [shared, fixed]^T - offset)[0]; see `reference`. Float32.
 
-    Weights, offsets and masks get no gradient; there is no second derivative.
+    Fixed negatives, weights, offsets and masks get no gradient; there is no second derivative.
     """
-    return SampledSoftmaxSum.apply(own_BK, user_BD, shared_CD, offset_C, row_P, column_P, weight_B)
+    return SampledSoftmaxSum.apply(own_BK, user_BD, shared_CD, offset_C, row_P, column_P, weight_B, fixed_MD)

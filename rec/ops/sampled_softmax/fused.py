@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-# B rows, C shared negatives, K - 1 negatives of a row's own, D width
+# B rows, C shared and M fixed negatives, K - 1 negatives of a row's own, D width
 from typing import Any
 
 import torch
@@ -27,6 +27,7 @@ class SampledSoftmaxSum(Function):
         row_P: Tensor,
         column_P: Tensor,
         weight_B: Tensor,
+        fixed_MD: Tensor | None,
     ) -> Tensor:
         """The loss, and the gradients of own, user and shared where they are wanted."""
         kept = _kept(weight_B)
@@ -34,12 +35,13 @@ class SampledSoftmaxSum(Function):
         if kept is not None:
             own_BK, user_BD, row_P, column_P, weight_B = _selected(kept, own_BK, user_BD, row_P, column_P, weight_B)
         rows, shared = user_BD.shape[0], shared_CD.shape[0]
+        negatives = shared + (0 if fixed_MD is None else fixed_MD.shape[0])
         wanted = any(ctx.needs_input_grad[:3])
         total = own_BK.new_zeros(())
         grad_own = torch.zeros_like(own_BK) if wanted else None
         grad_user = torch.empty_like(user_BD) if wanted else None
         grad_shared = torch.zeros_like(shared_CD) if wanted else None
-        step = max(1, _BLOCK // max(shared, 1))
+        step = max(1, _BLOCK // max(negatives, 1))
         # Masked pairs by row, so that each block finds its own.
         order = torch.argsort(row_P)
         row_P, column_P = row_P[order], column_P[order]
@@ -48,14 +50,14 @@ class SampledSoftmaxSum(Function):
         for block, start in enumerate(starts):
             at = slice(start, min(start + step, rows))
             own, user, weight = own_BK[at], user_BD[at], weight_B[at]
-            logits = user @ shared_CD.t()
+            logits = _logits(user, shared_CD, fixed_MD)
             if offset_C is not None:
                 logits.sub_(offset_C)
             pairs = slice(cuts[block], cuts[block + 1])
             logits[row_P[pairs] - start, column_P[pairs]] = float("-inf")
             # The positive is finite, so the largest logit is.
             top = own.amax(dim=1, keepdim=True)
-            if shared:
+            if negatives:
                 top = torch.maximum(top, logits.amax(dim=1, keepdim=True))
             shares = logits.sub_(top).exp_()
             own_shares = (own - top).exp()
@@ -67,7 +69,12 @@ class SampledSoftmaxSum(Function):
             grad_own[at] = own_shares * scale
             grad_own[at, 0] -= weight
             # shares stay as they are: the rows of the small factors are scaled instead.
-            torch.mm(shares, shared_CD, out=grad_user[at]).mul_(scale)
+            if fixed_MD is None:
+                torch.mm(shares, shared_CD, out=grad_user[at]).mul_(scale)
+            else:
+                torch.mm(shares[:, shared:], fixed_MD, out=grad_user[at])
+                shares = shares[:, :shared]
+                grad_user[at].addmm_(shares, shared_CD).mul_(scale)
             grad_shared.addmm_(shares.t(), user * scale)
         if grad_own is not None and grad_user is not None:
             if kept is not None:
@@ -83,7 +90,18 @@ class SampledSoftmaxSum(Function):
         grads = [
             g * grad if need else None for g, need in zip(ctx.saved_tensors, ctx.needs_input_grad[:3], strict=True)
         ]
-        return (*grads, None, None, None, None)
+        return (*grads, None, None, None, None, None)
+
+
+def _logits(user_BD: Tensor, shared_CD: Tensor, fixed_MD: Tensor | None) -> Tensor:
+    """Products with all negatives, [B, C + M]."""
+    if fixed_MD is None:
+        return user_BD @ shared_CD.t()
+    shared = shared_CD.shape[0]
+    logits = user_BD.new_empty(user_BD.shape[0], shared + fixed_MD.shape[0])
+    torch.mm(user_BD, shared_CD.t(), out=logits[:, :shared])
+    torch.mm(user_BD, fixed_MD.t(), out=logits[:, shared:])
+    return logits
 
 
 def _kept(weight_B: Tensor) -> Tensor | None:

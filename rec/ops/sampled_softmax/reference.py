@@ -25,21 +25,25 @@ def sampled_softmax_sum(
     row_P: Tensor,
     column_P: Tensor,
     weight_B: Tensor,
+    fixed_MD: Tensor | None = None,
 ) -> Tensor:
-    """Sum over rows of weight * -log softmax(own, user @ shared^T - offset)[0].
+    """Sum over rows of weight * -log softmax(own, user @ [shared, fixed]^T - offset)[0].
 
     Args:
         own_BK: logits that only this row has, [B, K]: its positive first, then hard negatives (-inf for none).
         user_BD: rows, scaled so that products are logits.
         shared_CD: negatives of all rows.
-        offset_C: subtracted from their logits (log expected counts), or None.
+        offset_C: subtracted from their logits (log expected counts), or None; with fixed negatives, of those too.
         row_P: rows of pairs that are no negatives, int64.
-        column_P: the shared negatives of those pairs.
+        column_P: the shared negatives of those pairs; fixed ones are counted on.
         weight_B: weights.
+        fixed_MD: more negatives of all rows, that get no gradient.
 
     Returns:
         scalar
     """
+    if fixed_MD is not None:
+        shared_CD = torch.cat([shared_CD, fixed_MD.detach()])
     negatives_BC = negative_logits(user_BD, shared_CD, offset_C, row_P, column_P)
     logits = torch.cat([own_BK, negatives_BC], dim=1)
     return (weight_B * (torch.logsumexp(logits, dim=1) - own_BK[:, 0])).sum()
