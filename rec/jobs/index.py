@@ -37,13 +37,13 @@ FOLDER = "index"
 def run(loaded: Loaded, args: argparse.Namespace, world: World) -> None:
     """Writes vectors and index of all items; prints how well and how fast it finds."""
     job = Job(loaded, world, "cpu")
+    if world.size > 1:
+        raise ConfigError("--mode index runs in one process", hint="start it without torchrun")
     if job.tree is not None:
         write_leaves(job, args)
         return
     if job.retrieval is None:
         raise ConfigError("--mode index is for retrieval models", job.config.model_config, hint="use dssm, for example")
-    if world.size > 1:
-        raise ConfigError("--mode index runs in one process", hint="start it without torchrun")
     file = job.retrieval.catalogue_file()
 
     from rec.serve import Predictor
