@@ -1,4 +1,5 @@
 import itertools
+from dataclasses import replace
 
 import pytest
 import torch
@@ -205,6 +206,27 @@ def test_fp16_overflow_leaves_tables_and_weights_alone_and_halves_the_scale():
     assert result.skipped
     assert step.scaler.scale == pytest.approx(5e29)
     assert_close(weights(net), before, atol=0)
+
+
+@pytest.mark.parametrize(("scale", "expected"), [(4, [40, 24]), (1e30, [])])
+def test_tasks_remember_micro_batches_of_steps_that_were_done(scale, expected):
+    class Remembering(Losses):
+        def __init__(self):
+            self.sizes = []
+
+        def loss(self, predictions, batch):
+            return {"squares": LossSum((predictions["logits"] ** 2).sum(), torch.tensor(float(batch.size)))}
+
+        def remember(self, predictions, batch):
+            assert not predictions["logits"].requires_grad
+            self.sizes.append(batch.size)
+
+    task = Remembering()
+    text = f'train_config {{ mixed_precision: "FP16" grad_scaler {{ init_scale: {scale} }} }}'
+    _, step = make(text, task_list=[task])
+    filler = replace(parts([8])[0], filler=True)
+    step([*parts([40, 24]), filler], step=1)
+    assert task.sizes == expected
 
 
 def test_the_fp16_scale_grows_after_good_steps_and_gives_up_after_too_many_bad_ones():
