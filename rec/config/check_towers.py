@@ -162,6 +162,8 @@ def _check_sides(model_config: Proto, towers: Towers, by_name: Mapping[str, Name
         return  # columns are called as the features; an expression says nothing
     for side, names, foreign in (("user", user, ("item",)), ("item", item, ("user", "context"))):
         for name in names:
+            if side == "user" and by_name[name].sequence is not None:
+                continue  # steps of a history are items, but its columns ("<sequence>__<name>") come with the user
             for text in by_name[name].expressions:
                 if text.partition(":")[0] in foreign:
                     raise ConfigError(

@@ -1,0 +1,77 @@
+"""Configs of two towers as TorchEasyRec's documentation has them."""
+
+from __future__ import annotations
+
+import pytest
+
+from rec.config.errors import ConfigError
+from rec.config.load import load_text
+
+THEIRS = r"""
+train_input_path: "data/taobao_data_recall_train/*.parquet" eval_input_path: "data/taobao_data_recall_eval/*.parquet"
+model_dir: "experiments/dssm_taobao"
+train_config {
+    sparse_optimizer { adagrad_optimizer { lr: 0.001 } constant_learning_rate { } }
+    dense_optimizer { adam_optimizer { lr: 0.001 } constant_learning_rate { } }
+    num_epochs: 1
+}
+eval_config { }
+data_config {
+    batch_size: 8192 dataset_type: ParquetDataset fg_mode: FG_NORMAL label_fields: "clk" num_workers: 8
+    negative_sampler {
+        input_path: 'data/taobao_ad_feature_gl.txt' num_sample: 1024
+        attr_fields: 'adgroup_id' attr_fields: 'cate_id'
+        item_id_field: 'adgroup_id' attr_delimiter: "\x02"
+    }
+}
+feature_configs { id_feature { feature_name: "user_id" expression: "user:user_id" num_buckets: 1141730
+  embedding_dim: 16 } }
+feature_configs { id_feature { feature_name: "pid" expression: "context:pid" hash_bucket_size: 20
+  embedding_dim: 16 } }
+feature_configs { id_feature { feature_name: "adgroup_id" expression: "item:adgroup_id" num_buckets: 846812
+  embedding_dim: 16 } }
+feature_configs { id_feature { feature_name: "cate_id" expression: "item:cate_id" num_buckets: 12961
+  embedding_dim: 16 } }
+feature_configs {
+    sequence_feature {
+        sequence_name: "click_50_seq" sequence_length: 100 sequence_delim: "|"
+        features { id_feature { feature_name: "adgroup_id" expression: "item:adgroup_id" num_buckets: 846812
+          embedding_dim: 16 } }
+        features { id_feature { feature_name: "cate_id" expression: "item:cate_id" num_buckets: 12961
+          embedding_dim: 16 } }
+    }
+}
+model_config {
+    feature_groups {
+        group_name: 'user' feature_names: 'user_id' feature_names: 'pid' group_type: DEEP
+        sequence_groups {
+            group_name: "click_50_seq"
+            feature_names: "click_50_seq__adgroup_id" feature_names: "click_50_seq__cate_id"
+        }
+        sequence_encoders { pooling_encoder { input: "click_50_seq" pooling_type: "mean" } }
+    }
+    feature_groups { group_name: 'item' feature_names: 'adgroup_id' feature_names: 'cate_id' group_type: DEEP }
+    dssm {
+        user_tower { input: 'user' mlp { hidden_units: [512, 256, 128] } }
+        item_tower { input: 'item' mlp { hidden_units: [512, 256, 128] } }
+        output_dim: 64
+    }
+    metrics { recall_at_k { top_k: 1 } }
+    metrics { recall_at_k { top_k: 5 } }
+    losses { softmax_cross_entropy { } }
+}
+"""
+
+
+@pytest.mark.parametrize("model", ["dssm", "dssm_v2"])
+def test_their_config_is_read_unchanged(model):
+    assert load_text(THEIRS.replace("dssm {", f"{model} {{")).warnings == []
+
+
+def test_a_history_outside_a_sequence_feature_must_be_of_the_user_s_side():
+    # Outside a sequence_feature the column is that of the expression, and the user tower does not have it.
+    alone = """sequence_id_feature { feature_name: "clicked" expression: "item:clicked" sequence_length: 100
+      num_buckets: 12961 embedding_dim: 16 }"""
+    text = THEIRS.replace('feature_names: "click_50_seq__cate_id"', 'feature_names: "clicked"')
+    with pytest.raises(ConfigError, match='the user tower reads feature "clicked" from "item:clicked"'):
+        load_text(text + f"feature_configs {{ {alone} }}")
