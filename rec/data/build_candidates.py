@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from functools import cached_property
 from typing import Any
 
 import pyarrow as pa
 
-from rec.config.errors import ConfigError
+from rec.config.errors import ConfigError, DataError
 from rec.config.registry import oneof
 from rec.data.candidates import Candidates
 from rec.data.edges import Edges
@@ -23,6 +24,8 @@ from rec.data.sources import open_source
 from rec.features.base import Feature
 from rec.features.towers import tower_features
 from rec.protos import pipeline_pb2
+
+log = logging.getLogger(__name__)
 
 
 class Retrieval:
@@ -98,6 +101,14 @@ class Retrieval:
                 hint='set retrieval { item_id_field: "item_id" }',
             )
         return self._item_file(path) if path else self.item_file()
+
+    def id_type(self) -> pa.DataType | None:
+        """Type of the item ids in the training data; None where that is gone."""
+        try:
+            return self._type(self.identity.column)
+        except DataError as error:
+            log.warning("item ids stay as the item file has them: %s", error)
+            return None
 
     def _item_file(self, path: str) -> ItemFile:
         message = self.message

@@ -56,8 +56,10 @@ def run(loaded: Loaded, args: argparse.Namespace, world: World) -> None:
     settings = job.config.export_config.index
     categories = Categories(settings.diversity.category_field)
 
+    ids = job.retrieval.id_type()
+
     def pieces() -> Iterator[tuple[pa.Array, np.ndarray]]:
-        for items in categories.of(file.items()) if settings.HasField("diversity") else file.items():
+        for items in categories.of(file.items(ids)) if settings.HasField("diversity") else file.items(ids):
             try:
                 yield items.ids, item.predict(items.rows)["item_embedding"]
             except DataError as error:
@@ -77,6 +79,7 @@ def run(loaded: Loaded, args: argparse.Namespace, world: World) -> None:
             "items": len(vectors),
             "dimension": vectors.shape[1],
             "step": item.manifest["step"],
+            "user_tower": mark(user),
             "build_seconds": round(seconds, 3),
             "bytes": (fresh / item_index.INDEX).stat().st_size,
         }
@@ -88,6 +91,11 @@ def run(loaded: Loaded, args: argparse.Namespace, world: World) -> None:
         rows = [("flat", 1.0, round(measured["flat_queries_per_second"]))]
         rows += [(about["kind"], measured["recall"], round(measured["queries_per_second"]))] * (about["kind"] != "flat")
         print(table(header, rows))
+
+
+def mark(tower: Predictor) -> str:
+    """What an export has in common with one of the same weights alone: its answer to the golden request."""
+    return tower.manifest["files"][layout.GOLDEN_ANSWER]["sha256"]
 
 
 def write_leaves(job: Job, args: argparse.Namespace) -> None:

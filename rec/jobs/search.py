@@ -11,7 +11,8 @@ from rec.assemble import Job
 from rec.config.errors import ConfigError, DataError
 from rec.config.load import Loaded
 from rec.data.build_tree import TreeIndex
-from rec.jobs.index import FOLDER
+from rec.data.seen import Seen
+from rec.jobs.index import FOLDER, mark
 from rec.jobs.predict import with_scores
 from rec.jobs.top_k import beam_of
 from rec.serve.folder import encoder_of
@@ -49,10 +50,10 @@ def run(loaded: Loaded, args: argparse.Namespace, world: World) -> None:
         from rec.serve.index import ItemIndex
 
         predictor, index = Predictor(tower), ItemIndex(job.model_dir / FOLDER)
-        if predictor.manifest["step"] != index.manifest["step"]:
+        if index.manifest.get("user_tower") != mark(predictor):
             raise DataError(
-                f"the items are those of step {index.manifest['step']}, the user tower is of step "
-                f"{predictor.manifest['step']}; run --mode index again",
+                f"the items are of another export (step {index.manifest['step']}) than the user tower in {tower} (step "
+                f"{predictor.manifest['step']}); run --mode index again",
                 file=str(job.model_dir / FOLDER),
             )
         rows = found(loader, predictor, index, config.export_config.index)
@@ -108,39 +109,34 @@ def found_in_tree(
     """
     import numpy as np
 
-    from rec.data.catalogue import Catalogue
     from rec.train.tree_search import best_of_each
 
     place = np.full(len(search.tree), -1)
     place[leaves] = np.arange(len(leaves))
-    catalogue = Catalogue([(ids, np.ones(len(ids)))]) if settings.seen_field else None
+    seen = Seen(settings.seen_field, ids) if settings.seen_field else None
     for batch in loader.epoch(0):
         if batch.filler:
             continue
         row, leaf, odds = search({name: t.numpy() for name, t in batch.features.items()}, batch.size)
-        without = seen(batch.rows, settings.seen_field, catalogue) if catalogue is not None else None
+        without = seen(batch.rows) if seen is not None else None
         items, odds = best_of_each(batch.size, row, place[leaf], odds, top_k=settings.top_k, without=without)
         with np.errstate(over="ignore"):
             probs = 1 / (1 + np.exp(-odds))
         yield with_scores(batch.rows, as_lists(ids, probs, items))
+    if seen is not None:
+        seen.tell()
 
 
 def found(
     loader: Loader, tower: Predictor, index: ItemIndex, settings: export_pb2.ItemIndex
 ) -> Iterator[pa.RecordBatch]:
     """The loader's rows with `item_ids` and `scores` behind them, lists from the nearest item down."""
-    import numpy as np
-
-    from rec.data.catalogue import Catalogue
-
-    catalogue = Catalogue([(index.ids, np.ones(len(index.ids)))]) if settings.seen_field else None
+    seen = Seen(settings.seen_field, index.ids) if settings.seen_field else None
     for batch in loader.epoch(0):
         if batch.filler:
             continue
         users = tower.score(batch.features)["user_embedding"].numpy()
-        without = None
-        if catalogue is not None:
-            without = seen(batch.rows, settings.seen_field, catalogue)
+        without = seen(batch.rows) if seen is not None else None
         if settings.HasField("diversity"):
             diversity = settings.diversity
             scores, numbers = index.diverse(
@@ -149,18 +145,8 @@ def found(
         else:
             scores, numbers = index.search(users, settings.top_k, without=without)
         yield with_scores(batch.rows, as_lists(index.ids, scores, numbers))
-
-
-def seen(rows: pa.RecordBatch, column: str, catalogue) -> list[np.ndarray]:
-    """Numbers of the items that each row had before."""
-    import numpy as np
-
-    from rec.data.catalogue import item_lists
-    from rec.data.source import check_columns
-
-    check_columns("the input", [column], rows.schema.names)
-    pairs = catalogue.pairs(item_lists(rows.column(column)), users=rows.num_rows)[0]
-    return np.split(pairs.items, np.cumsum(np.bincount(pairs.users, minlength=rows.num_rows))[:-1])
+    if seen is not None:
+        seen.tell()
 
 
 def as_lists(ids: pa.Array, scores: np.ndarray, numbers: np.ndarray) -> dict[str, pa.Array]:

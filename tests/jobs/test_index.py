@@ -11,6 +11,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from pyarrow import csv
 
 from rec.assemble import Job
 from rec.config.load import load_config
@@ -19,7 +20,7 @@ from rec.jobs.restore import restored
 from rec.main import WRONG_CONFIG, WRONG_DATA, main, parser
 from rec.train.vectors import TowerVectors
 from rec.world import World
-from tests.tiny_data import overrides, tiny_rows, write_tiny
+from tests.tiny_data import overrides, tiny_items, tiny_rows, write_tiny
 
 ROOT = Path(__file__).parents[2]
 CONFIG = "configs/tiny/dssm.config"
@@ -117,13 +118,31 @@ def test_items_are_found_by_the_vectors_of_training(trained, tmp_path, kind):
         assert 0.5 < manifest["recall"] <= 1
 
 
-def test_an_index_of_another_step_is_refused(trained, tmp_path, capsys):
+def test_items_and_users_must_be_of_one_training(trained, tmp_path, capsys):
     sets = settings(trained)
+    search = "--mode", "search", "--input", str(trained / "users.parquet"), "--output", str(tmp_path / "found")
     assert run(sets, "--mode", "index") == 0
-    manifest = trained / "model/index/manifest.json"
-    manifest.write_text(manifest.read_text().replace('"step": ', '"step": 9'))
-    assert run(sets, "--mode", "search", "--input", str(trained / "users.parquet")) == WRONG_DATA
-    assert "run --mode index again" in capsys.readouterr().err
+    assert run(sets, "--mode", "export") == 0
+    assert run(sets, *search) == 0  # the same weights, exported anew
+    other = [f'model_dir: "{tmp_path}/model"', "train_config { num_epochs: 1 seed: 9 }"]
+    assert run([*sets, *other]) == 0  # as many steps; exports at the end
+    assert run(sets, *search, "--export_dir", str(tmp_path / "model/export")) == WRONG_DATA
+    error = capsys.readouterr().err
+    assert "the items are of another export (step 5) than the user tower in" in error
+    assert "run --mode index again" in error
+
+
+def test_ids_of_a_text_file_are_those_of_the_data(trained, tmp_path):
+    csv.write_csv(tiny_items(), tmp_path / "items.csv")
+    items = f'model_config {{ retrieval {{ item_input_path: "{tmp_path}/items.csv" }} }}'
+    sets = [*settings(trained, 'flat {} top_k: 200 seen_field: "seen_ids"'), items]
+    assert run(sets, "--mode", "index") == 0
+    search = "--mode", "search", "--input", str(trained / "users.parquet"), "--output", str(tmp_path / "found")
+    assert run(sets, *search) == 0
+    found = pq.read_table(tmp_path / "found")
+    assert found["item_ids"].type == pa.list_(pa.int64())
+    for ids, had in zip(found["item_ids"].to_pylist(), found["seen_ids"].to_pylist(), strict=True):
+        assert sorted(ids + had) == list(range(200))
 
 
 def test_a_failed_index_leaves_the_old_one(trained, tmp_path, capsys):
