@@ -180,6 +180,14 @@ def _check_sampler(
 ) -> None:
     if not message.num_sample:
         raise ConfigError("num_sample is 0", message, "num_sample", hint="1024 is usual")
+    fields = message.DESCRIPTOR.fields_by_name
+    if "num_hard_sample" in fields and not message.num_hard_sample:
+        raise ConfigError(
+            "num_hard_sample is 0, so that no hard negative is drawn",
+            message,
+            "num_hard_sample",
+            hint="set it, or use negative_sampler" + ("_v2" if "pos_edge_input_path" in fields else ""),
+        )
     if message.weight_exponent < 0:
         raise ConfigError(f"weight_exponent is {message.weight_exponent:g}, expected >= 0", message, "weight_exponent")
     settings = model_config.retrieval

@@ -7,9 +7,8 @@ import logging
 import numpy as np
 import pyarrow as pa
 
-from rec.config.errors import DataError
 from rec.data import targets
-from rec.data.item_file import Rows, TableFile
+from rec.data.item_file import Rows, TableFile, ids_of
 from rec.data.items import ItemTable
 from rec.data.shared import SharedArrays
 
@@ -51,6 +50,8 @@ class Edges:
         if lost:
             log.warning("%s: %d of %d edges lead to items that the item file lacks", path, lost, len(item))
             user, item = user[item >= 0], item[item >= 0]
+        if not len(item):
+            log.warning("%s: has no edge to an item of the item file, so it changes nothing", path)
         order = np.lexsort((item, user))
         user, item = user[order], item[order]
         known, first = np.unique(user, return_index=True)
@@ -89,11 +90,4 @@ def edge_keys(place: Rows, index: int, kind: pa.DataType) -> np.ndarray:
         DataError: a null or unreadable id, with its row.
     """
     name = place.batch.schema.names[index]
-    column = place.batch.column(index)
-    if column.null_count:
-        row = int(column.is_null().to_numpy(zero_copy_only=False).argmax())
-        raise place.error(row, "an edge with an end missing", name)
-    try:
-        return targets.keys(column.cast(kind))
-    except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as err:
-        raise place.error(0, f"ids from here on are no {kind}, as those of the data are: {err}", name) from err
+    return targets.keys(ids_of(place.batch.column(index), kind, place, name, null="an edge with an end missing"))

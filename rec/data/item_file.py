@@ -182,12 +182,14 @@ class ItemFile:
             id_type: type of the ids in the data; ids become that.
 
         Raises:
-            DataError: a null or unreadable id, a weight that is no finite number from 0 up, another number of
-                attributes than `attr_fields`; with file and row.
+            DataError: no items; a null or unreadable id, a weight that is no finite number from 0 up, another number
+                of attributes than `attr_fields`, with file and row.
         """
+        if not self._file.count:
+            raise DataError("has no items", file=self._file.path)
         for place in self._file.rows():
             batch = place.batch
-            ids = _ids(batch.column(self._id), id_type, place, self._id)
+            ids = ids_of(batch.column(self._id), id_type, place, self._id, null="an item without an id")
             weights = np.ones(batch.num_rows)
             if "weight" in self._file.names:
                 weights = _weights(batch.column("weight"), place)
@@ -215,26 +217,46 @@ class ItemFile:
         return pa.RecordBatch.from_arrays(columns, names=self._attributes)
 
 
-def _ids(column: pa.Array, kind: pa.DataType | None, place: Rows, name: str) -> pa.Array:
+def ids_of(column: pa.Array, kind: pa.DataType | None, place: Rows, name: str, *, null: str) -> pa.Array:
+    """Ids of a file as the data has them.
+
+    Args:
+        column: ids.
+        kind: type of the ids in the data; None leaves them as they are.
+        place: where they stand.
+        name: of the column.
+        null: what is said of a null.
+
+    Raises:
+        DataError: a null, or an id that cannot be of the kind, with its row.
+    """
     if column.null_count:
-        row = int(column.is_null().to_numpy(zero_copy_only=False).argmax())
-        raise place.error(row, "an item without an id", name)
+        raise place.error(int(column.is_null().to_numpy(zero_copy_only=False).argmax()), null, name)
     if kind is None or column.type.equals(kind):
         return column
     try:
         return column.cast(kind)
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
-        for row in range(len(column)):
-            try:
-                column.slice(row, 1).cast(kind)
-            except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
-                shown = column[row].as_py()
-                raise place.error(row, f"id {shown!r} is no {kind}, as the ids of the data are", name) from None
-        raise
+        row = _first_wrong(column, kind)
+        raise place.error(row, f"id {column[row].as_py()!r} is no {kind}, as the ids of the data are", name) from None
+
+
+def _first_wrong(column: pa.Array, kind: pa.DataType) -> int:
+    """The first row of a column that cannot be cast as a whole."""
+    for row in range(len(column)):
+        try:
+            column.slice(row, 1).cast(kind)
+        except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
+            return row
+    return 0
 
 
 def _weights(column: pa.Array, place: Rows) -> np.ndarray:
-    values = column.cast(pa.float64()).to_numpy(zero_copy_only=False)
+    try:
+        values = column.cast(pa.float64()).to_numpy(zero_copy_only=False)
+    except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
+        row = _first_wrong(column, pa.float64())
+        raise place.error(row, f"weight {column[row].as_py()!r} is no number", "weight") from None
     wrong = ~np.isfinite(values) | (values < 0)
     if wrong.any():
         row = int(wrong.argmax())

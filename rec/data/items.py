@@ -75,7 +75,7 @@ class ItemTable:
         order = np.argsort(key, kind="stable")
         key = key[order]
         _refuse_twice(key, order, places)
-        arrays = {"key": key} | _distribution(np.concatenate(weights)[order], exponent)
+        arrays = {"key": key} | _distribution(np.concatenate(weights)[order], exponent, file=places[0][0])
         if self._hideable:
             # One more item, whose hideable features are missing: what `features` gives in place of hidden ones.
             for name, array in encoder.encode(like, mask=np.ones(1, bool)).features.items():
@@ -200,12 +200,12 @@ def _refuse_twice(key: np.ndarray, order: np.ndarray, places: Sequence[tuple[str
         row -= rows
 
 
-def _distribution(weights: np.ndarray, exponent: float) -> dict[str, np.ndarray]:
+def _distribution(weights: np.ndarray, exponent: float, *, file: str) -> dict[str, np.ndarray]:
     if exponent != 1:
         weights = np.where(weights > 0, weights, 0) ** exponent * (weights > 0)
     total = weights.sum()
     if not np.isfinite(total) or total <= 0:
-        raise DataError("the weights of all items are 0", column="weight")
+        raise DataError("the weights of all items are 0", file=file, column="weight")
     with np.errstate(divide="ignore"):
         found = {"log_q": np.log(weights / total).astype(np.float32)}
     if weights.min() != weights.max():

@@ -168,6 +168,8 @@ def _retrieval_losses(model_config: Any, model: Any) -> dict[str, RetrievalLoss]
                 "losses",
                 hint="take amm_loss out",
             )
+        for name in ("amm_u_weight", "amm_i_weight"):
+            _at_least_zero(model, name)
         if model.amm_u_weight or model.amm_i_weight:
             losses["amm_loss"] = RETRIEVAL_LOSSES.build(
                 loss_pb2.AMMLoss(user_weight=model.amm_u_weight, item_weight=model.amm_i_weight)

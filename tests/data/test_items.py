@@ -216,8 +216,24 @@ def test_files_without_what_is_needed_are_told(tmp_path: Path):
 
 def test_weights_of_zero_only_are_told(tmp_path: Path, features):
     path = text_file(tmp_path, [(i, 0.0, "a", "1", 1.0) for i in range(3)])
-    with pytest.raises(DataError, match='column "weight": the weights of all items are 0'):
+    with pytest.raises(DataError, match='items.txt, column "weight": the weights of all items are 0'):
         table(path, features)
+
+
+def test_weights_that_are_no_numbers_are_told_with_their_row(tmp_path: Path, features):
+    rows = columns()
+    words = pa.array(["1"] * 2 + ["many"] + ["1"] * (rows.num_rows - 3))
+    pq.write_table(rows.set_column(1, "weight", words), tmp_path / "items.parquet")
+    with pytest.raises(DataError, match="items.parquet, row 2, column \"weight\": weight 'many' is no number"):
+        table(str(tmp_path / "items.parquet"), features)
+
+
+def test_a_file_without_items_is_named(tmp_path: Path, features):
+    pq.write_table(columns().slice(0, 0), tmp_path / "items.parquet")
+    with pytest.raises(DataError, match="items.parquet: has no items"):
+        table(str(tmp_path / "items.parquet"), features)
+    with pytest.raises(DataError, match="items.txt: has no items"):
+        table(text_file(tmp_path, []), features)
 
 
 def test_edges_by_user(tmp_path: Path, features, caplog: pytest.LogCaptureFixture):
@@ -232,6 +248,7 @@ def test_edges_by_user(tmp_path: Path, features, caplog: pytest.LogCaptureFixtur
     path.write_text("userid:int64\titemid:int64\n")
     empty = Edges(str(path), found, user_type=pa.int64(), item_type=pa.int64())
     assert len(empty.of(np.array([5]))[0]) == 0
+    assert "edges.txt: has no edge to an item of the item file, so it changes nothing" in caplog.text
 
 
 def test_an_edge_without_an_end_is_told_with_its_row(tmp_path: Path, features):
@@ -239,4 +256,12 @@ def test_an_edge_without_an_end_is_told_with_its_row(tmp_path: Path, features):
     path = tmp_path / "edges.txt"
     path.write_text("userid:int64\titemid:int64\n5\t30\n4\t\n")
     with pytest.raises(DataError, match=r'edges.txt, row 1, column "itemid": an edge with an end missing'):
+        Edges(str(path), found, user_type=pa.int64(), item_type=pa.int64())
+
+
+def test_an_unreadable_end_is_told_with_its_row(tmp_path: Path, features):
+    found = table(text_file(tmp_path), features)
+    path = tmp_path / "edges.txt"
+    path.write_text("userid\titemid\n5\t30\n4\t7\n4\tseven\n")
+    with pytest.raises(DataError, match=r"edges.txt, row 2, column \"itemid\": id 'seven' is no int64"):
         Edges(str(path), found, user_type=pa.int64(), item_type=pa.int64())

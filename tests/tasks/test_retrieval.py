@@ -106,6 +106,11 @@ def test_train_metrics_follow():
             "losses { amm_loss {} }",
             "DAT has its amm_loss already",
         ),
+        (
+            "dat { user_tower { input: 'user' } item_tower { input: 'item' } amm_u_weight: -1 amm_i_weight: 1 }",
+            "losses { bpr_loss {} }",
+            "amm_u_weight is -1, expected >= 0",
+        ),
     ],
 )
 def test_wrong_settings_are_told(model: str, losses: str, message: str):
