@@ -7,6 +7,7 @@ import logging
 import numpy as np
 import pyarrow as pa
 
+from rec.config.errors import DataError
 from rec.data import targets
 from rec.data.item_file import Rows, TableFile, ids_of
 from rec.data.items import ItemTable

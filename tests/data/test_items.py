@@ -259,6 +259,13 @@ def test_an_edge_without_an_end_is_told_with_its_row(tmp_path: Path, features):
         Edges(str(path), found, user_type=pa.int64(), item_type=pa.int64())
 
 
+def test_a_file_of_one_column_holds_no_edges(tmp_path: Path, features):
+    found = table(text_file(tmp_path), features)
+    (tmp_path / "edges.txt").write_text("userid\n5\n")
+    with pytest.raises(DataError, match="edges.txt: an edge has a user and an item"):
+        Edges(str(tmp_path / "edges.txt"), found, user_type=pa.int64(), item_type=pa.int64())
+
+
 def test_an_unreadable_end_is_told_with_its_row(tmp_path: Path, features):
     found = table(text_file(tmp_path), features)
     path = tmp_path / "edges.txt"
