@@ -214,4 +214,3 @@ class Retrieval:
 
     def _source(self, encoder: Encoder, columns: list[str]) -> Source:
         return open_source(self.config.train_input_path, self.config.data_config, encoder, columns=columns)
-

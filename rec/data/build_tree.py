@@ -137,9 +137,9 @@ class TreeIndex:
         return pa.concat_arrays(ids), np.concatenate(numbers)
 
     def catalogue(self) -> tuple[Catalogue, np.ndarray]:
-        """Items that are ranked: those of `retrieval { item_input_path }`, or all leaves; and the number of each node in it.
+        """Items that are ranked, and the number of each node among them.
 
-        The numbers are int64 [nodes], -1 for nodes that are no items of it.
+        They are those of `retrieval { item_input_path }`, or all leaves; the numbers are int64 [nodes], -1 for no item.
         """
         file = self.catalogue_file()
         if file is not None:

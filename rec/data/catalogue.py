@@ -111,7 +111,9 @@ class Categories:
         for piece in items:
             there = next((b for b in (piece.rows, piece.place.batch) if self.column in b.schema.names), None)
             if there is None:
-                raise piece.place.error(0, f"no such column; there are {listed(piece.place.batch.schema.names)}", self.column)
+                raise piece.place.error(
+                    0, f"no such column; there are {listed(piece.place.batch.schema.names)}", self.column
+                )
             self._keys.append(targets.keys(there.column(self.column)))
             yield piece
 
@@ -211,4 +213,3 @@ def item_lists(column: pa.Array) -> ItemLists:
     rows = np.repeat(np.arange(len(column)), lengths)
     there = leaves.values.is_valid().to_numpy(zero_copy_only=False)
     return ItemLists(rows[there], targets.keys(leaves.values.filter(pa.array(there))))
-

@@ -354,10 +354,10 @@ def _aligned(features: list[Feature], model: model_pb2.ModelConfig) -> list[tupl
 
 def _keys(msg: Message) -> Iterator[str]:
     """Columns that metrics and losses group by, wherever in the model they stand."""
-    for field, value in msg.ListFields():
-        if field.name in ("grouping_key", "session_name"):
+    for descriptor, value in msg.ListFields():
+        if descriptor.name in ("grouping_key", "session_name"):
             yield value
-        elif field.message_type is not None and not field.message_type.GetOptions().map_entry:
+        elif descriptor.message_type is not None and not descriptor.message_type.GetOptions().map_entry:
             for sub in [value] if isinstance(value, Message) else value:
                 if isinstance(sub, Message):
                     yield from _keys(sub)

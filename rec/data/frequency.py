@@ -47,9 +47,7 @@ class Frequency:
         self.rows = int(counts.sum())
         log_share = np.log(counts / max(self.rows, 1)).astype(np.float32)
         self.arrays = SharedArrays({"key": keys, "log_share": log_share})
-        log.info(
-            "counted %d items in %d training rows in %.1f s", len(keys), self.rows, time.perf_counter() - began
-        )
+        log.info("counted %d items in %d training rows in %.1f s", len(keys), self.rows, time.perf_counter() - began)
 
     def log_share(self, keys: np.ndarray) -> np.ndarray:
         """float32: log of the items' shares of the rows; an item that was not counted stands for one row."""
@@ -61,9 +59,7 @@ class Frequency:
         return np.where(known[at] == keys, self.arrays["log_share"][at], unseen)
 
 
-def _keys(
-    source: Source, encoder: Encoder, identity: ItemIdentity, seed: int, most: int
-) -> Iterator[np.ndarray]:
+def _keys(source: Source, encoder: Encoder, identity: ItemIdentity, seed: int, most: int) -> Iterator[np.ndarray]:
     chains, left = list(source.chains), most
     if source.rows > most:
         chains = [chains[i] for i in np.random.default_rng(seed).permutation(len(chains))]

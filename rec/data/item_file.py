@@ -139,7 +139,7 @@ class ItemFile:
         attributes: `attr_fields`.
         attr_delimiter: between the attributes in `attrs`.
         field_delimiter: between columns of text files.
-        packed_by_place: three columns are id, weight and attributes, whatever they are called (graph-learn reads them so).
+        packed_by_place: three columns are id, weight and attributes, whatever they are called (as graph-learn reads).
     """
 
     def __init__(
@@ -193,10 +193,7 @@ class ItemFile:
             weights = np.ones(batch.num_rows)
             if "weight" in self._file.names:
                 weights = _weights(batch.column("weight"), place)
-            if self._packed:
-                rows = self._split(batch.column(_PACKED), place)
-            else:
-                rows = batch.select(self._attributes)
+            rows = self._split(batch.column(_PACKED), place) if self._packed else batch.select(self._attributes)
             yield Items(ids, weights, rows, place)
 
     def _split(self, packed: pa.Array, place: Rows) -> pa.RecordBatch:

@@ -49,7 +49,12 @@ class ItemTable:
     """
 
     def __init__(
-        self, file: ItemSource, features: Sequence[Feature], *, exponent: float = 1.0, id_type: pa.DataType | None = None
+        self,
+        file: ItemSource,
+        features: Sequence[Feature],
+        *,
+        exponent: float = 1.0,
+        id_type: pa.DataType | None = None,
     ) -> None:
         began = time.perf_counter()
         for feature in features:

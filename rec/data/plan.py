@@ -102,7 +102,14 @@ class Plan:
     def key(self) -> str:
         """Changes whenever a batch number would name other rows."""
         rows = np.array([(c.file, c.part, c.rows) for c in self.chains], dtype=np.int64)
-        settings: tuple[int, ...] = (self.batch_size, self.shuffle, self.window, self.seed, self.world, self.drop_remainder)
+        settings: tuple[int, ...] = (
+            self.batch_size,
+            self.shuffle,
+            self.window,
+            self.seed,
+            self.world,
+            self.drop_remainder,
+        )
         if self.stride > 1:
             settings = (*settings, self.stride)
         return f"{zlib.crc32(repr(settings).encode(), zlib.crc32(rows.tobytes())):08x}"

@@ -47,9 +47,7 @@ class Seen:
     def tell(self) -> None:
         """Warns where not one of all ids was that of an item, so that nothing was left out."""
         if self._named and not self._known:
-            log.warning(
-                'nothing was left out: none of the %d ids in "%s" is that of an item', self._named, self.column
-            )
+            log.warning('nothing was left out: none of the %d ids in "%s" is that of an item', self._named, self.column)
 
     def _of_kind(self, column: pa.DataType) -> pa.Array:
         kinds = kind_of(column)[1], kind_of(self._ids.type)[1]

@@ -176,8 +176,8 @@ class Tree:
         wrong = barren & (level < self.depth)
         if wrong.any():
             raise DataError(
-                f"{int(wrong.sum())} nodes without children are above level {self.depth}; every item is a leaf on the last "
-                "level",
+                f"{int(wrong.sum())} nodes without children are above level {self.depth}; every item is a leaf on the "
+                "last level",
                 file=children,
                 column=LEVEL,
             )

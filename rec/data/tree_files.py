@@ -1,4 +1,4 @@
-"""Files of a tree: its nodes with their attributes, and its edges. `tools.tree` writes them, graph-learn's form is read too."""
+"""Files of a tree: its nodes with their attributes, and its edges, as `tools.tree` or graph-learn write them."""
 
 from __future__ import annotations
 

@@ -82,8 +82,8 @@ class TreeSampler:
             rng: source of randomness.
 
         Returns:
-            positives, the ancestors on the learned levels from the top, int64 [B, R]; negatives, int64 [B, K], those of the
-            leaves' level last. On no level is a row's own ancestor among its negatives.
+            positives, the ancestors on the learned levels from the top, int64 [B, R]; negatives, int64 [B, K], those of
+            the leaves' level last. On no level is a row's own ancestor among its negatives.
         """
         depth = self.tree.depth
         levels = self.choice(rng) if self.choice is not None else np.arange(1, depth)

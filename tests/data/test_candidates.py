@@ -56,8 +56,10 @@ def retrieval(folder: Path, sampler: str, *, in_batch: bool, more: str = "") -> 
       dense_optimizer {{ adam_optimizer {{ lr: 0.1 }} constant_learning_rate {{}} }} num_epochs: 1 }}
     data_config {{ dataset_type: ParquetDataset fg_mode: FG_NORMAL batch_size: 32 label_fields: "label" shuffle: true
       {SAMPLERS[sampler].replace("ATTR", attributes)} }}
-    feature_configs {{ id_feature {{ feature_name: "user_id" expression: "user:user_id" num_buckets: 50 embedding_dim: 4 }} }}
-    feature_configs {{ id_feature {{ feature_name: "item_id" expression: "item:item_id" num_buckets: 90 embedding_dim: 4 }} }}
+    feature_configs {{ id_feature {{ feature_name: "user_id" expression: "user:user_id" num_buckets: 50
+      embedding_dim: 4 }} }}
+    feature_configs {{ id_feature {{ feature_name: "item_id" expression: "item:item_id" num_buckets: 90
+      embedding_dim: 4 }} }}
     feature_configs {{ id_feature {{ feature_name: "cate" expression: "item:cate" num_buckets: 9 embedding_dim: 4 }} }}
     model_config {{
       feature_groups {{ group_name: "user" group_type: DEEP feature_names: "user_id" }}

@@ -25,12 +25,18 @@ CONFIG = """
 data_config { dataset_type: ParquetDataset fg_mode: FG_NORMAL }
 feature_configs { id_feature { feature_name: "item" expression: "item:item_id" num_buckets: 100 embedding_dim: 4 } }
 feature_configs { id_feature { feature_name: "word" expression: "item:word" hash_bucket_size: 50 embedding_dim: 4 } }
-feature_configs { id_feature { feature_name: "tags" expression: "item:tags" num_buckets: 20 embedding_dim: 4 separator: "|" } }
+feature_configs { id_feature { feature_name: "tags" expression: "item:tags" num_buckets: 20 embedding_dim: 4
+  separator: "|" } }
 feature_configs { raw_feature { feature_name: "price" expression: "item:price" } }
 """
 ATTRIBUTES = ("item_id", "word", "tags", "price")
 # Ids not in order; item 7 has no tags.
-ROWS = [(30, 1.0, "red", "1|2", 0.5), (7, 3.0, "blue", "", 2.0), (11, 0.0, "red", "3", 1.5), (2, 4.0, "green", "4|5|6", 4.0)]
+ROWS = [
+    (30, 1.0, "red", "1|2", 0.5),
+    (7, 3.0, "blue", "", 2.0),
+    (11, 0.0, "red", "3", 1.5),
+    (2, 4.0, "green", "4|5|6", 4.0),
+]
 
 
 @pytest.fixture
@@ -84,7 +90,9 @@ def test_items_of_every_format_are_what_the_encoder_says_of_the_rows(write, tmp_
 
 
 def test_hidden_items_are_what_the_encoder_says_of_hidden_rows(tmp_path: Path):
-    hideable = CONFIG.replace('"item:word"', '"item:word" use_mask: true').replace('"item:tags"', '"item:tags" use_mask: true')
+    hideable = CONFIG.replace('"item:word"', '"item:word" use_mask: true').replace(
+        '"item:tags"', '"item:tags" use_mask: true'
+    )
     features = build_features(text_format.Parse(hideable, pipeline_pb2.EasyRecConfig()))
     found = table(parquet_file(tmp_path), features)
     hidden = np.array([False, True, True, False])
@@ -137,8 +145,8 @@ def test_memory_is_as_stated(tmp_path: Path):
     single = [f for f in build_features(config) if f.name in ("item", "word", "price")]
     count = 10_000
     rows = pa.table(
-        {"item_id": np.arange(count) % 100, "id": np.arange(count), "weight": np.arange(count) + 1.0, "word": ["a"] * count,
-         "price": np.ones(count)}
+        {"item_id": np.arange(count) % 100, "id": np.arange(count), "weight": np.arange(count) + 1.0,
+         "word": ["a"] * count, "price": np.ones(count)}
     )  # fmt: skip
     pq.write_table(rows, tmp_path / "items.parquet")
     file = ItemFile(str(tmp_path / "items.parquet"), id_field="no_such", attributes=("item_id", "word", "price"))
@@ -216,7 +224,7 @@ def test_files_without_what_is_needed_are_told(tmp_path: Path):
 
 def test_weights_of_zero_only_are_told(tmp_path: Path, features):
     path = text_file(tmp_path, [(i, 0.0, "a", "1", 1.0) for i in range(3)])
-    with pytest.raises(DataError, match='items.txt, column "weight": the weights of all items are 0'):
+    with pytest.raises(DataError, match=r'items.txt, column "weight": the weights of all items are 0'):
         table(path, features)
 
 
@@ -224,15 +232,15 @@ def test_weights_that_are_no_numbers_are_told_with_their_row(tmp_path: Path, fea
     rows = columns()
     words = pa.array(["1"] * 2 + ["many"] + ["1"] * (rows.num_rows - 3))
     pq.write_table(rows.set_column(1, "weight", words), tmp_path / "items.parquet")
-    with pytest.raises(DataError, match="items.parquet, row 2, column \"weight\": weight 'many' is no number"):
+    with pytest.raises(DataError, match=r"items.parquet, row 2, column \"weight\": weight 'many' is no number"):
         table(str(tmp_path / "items.parquet"), features)
 
 
 def test_a_file_without_items_is_named(tmp_path: Path, features):
     pq.write_table(columns().slice(0, 0), tmp_path / "items.parquet")
-    with pytest.raises(DataError, match="items.parquet: has no items"):
+    with pytest.raises(DataError, match=r"items.parquet: has no items"):
         table(str(tmp_path / "items.parquet"), features)
-    with pytest.raises(DataError, match="items.txt: has no items"):
+    with pytest.raises(DataError, match=r"items.txt: has no items"):
         table(text_file(tmp_path, []), features)
 
 
@@ -262,7 +270,7 @@ def test_an_edge_without_an_end_is_told_with_its_row(tmp_path: Path, features):
 def test_a_file_of_one_column_holds_no_edges(tmp_path: Path, features):
     found = table(text_file(tmp_path), features)
     (tmp_path / "edges.txt").write_text("userid\n5\n")
-    with pytest.raises(DataError, match="edges.txt: an edge has a user and an item"):
+    with pytest.raises(DataError, match=r"edges.txt: an edge has a user and an item"):
         Edges(str(tmp_path / "edges.txt"), found, user_type=pa.int64(), item_type=pa.int64())
 
 

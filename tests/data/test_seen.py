@@ -31,7 +31,7 @@ def test_a_column_of_single_ids_is_one_item_a_row():
 
 
 def test_numbers_are_no_words():
-    with pytest.raises(DataError, match='column "seen": has numbers, but the ids of the items are texts.*a[78]'):
+    with pytest.raises(DataError, match=r'column "seen": has numbers, but the ids of the items are texts.*a[78]'):
         had(pa.array(["a7", "a8"]), pa.array([[7]]))
 
 

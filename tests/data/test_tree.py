@@ -271,7 +271,8 @@ def test_rows_are_taken_with_all_that_is_jagged():
         "many.values": np.array([1, 2, 3]), "many.lengths": np.array([2, 0, 1], np.int32),
         "many.weights": np.array([0.1, 0.2, 0.3]),
         "dense.values": np.array([[1.0], [2.0], [3.0]]),
-        "steps.values": np.arange(5), "steps.lengths": np.array([2, 1, 0], np.int32), "steps.inner_lengths": np.array([1, 2, 2], np.int32),
+        "steps.values": np.arange(5), "steps.lengths": np.array([2, 1, 0], np.int32),
+        "steps.inner_lengths": np.array([1, 2, 2], np.int32),
     }  # fmt: skip
     found = take_rows(features, ["one", "many", "dense", "steps"], np.array([2, 0, 0]))
     assert found["one.values"].tolist() == [7, 5, 5]

@@ -270,9 +270,10 @@ def page(report: Report, command: str, where: str) -> str:
 def _caution(tests: Sequence[Test]) -> str:
     n = max(test.result.n for test in tests)
     return (
-        "Paired by seed. p (t): two-sided paired t-test; p (Holm): the same, adjusted for the number of rows; p (exact): "
-        f"sign-flip permutation test. With {n} pairs a test finds only differences that are large against the spread, "
-        f"and the exact p cannot be below {2 / 2**n:.2g}: a large p does not show that two rows are alike."
+        "Paired by seed. p (t): two-sided paired t-test; p (Holm): the same, adjusted for the number of rows; "
+        f"p (exact): sign-flip permutation test. With {n} pairs a test finds only differences that are large "
+        f"against the spread, and the exact p cannot be below {2 / 2**n:.2g}: a large p does not show that two "
+        "rows are alike."
     )
 
 

@@ -1,4 +1,4 @@
-"""Train the runs of an experiment: several beside each other, finished ones left alone, failures kept for the report."""
+"""Train the runs of an experiment: several side by side, finished ones left alone, failures kept for the report."""
 
 from __future__ import annotations
 

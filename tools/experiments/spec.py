@@ -144,9 +144,7 @@ def _without_pieces(message: pb.Experiment, builder: Builder) -> pb.Experiment:
 
 def _rows(message: pb.Experiment, entries: Sequence[Entry], folder: Path) -> tuple[Row, ...]:
     if not message.models:
-        raise ConfigError(
-            "the experiment has no models", message, hint='add models { name: "..." config: "x.config" }'
-        )
+        raise ConfigError("the experiment has no models", message, hint='add models { name: "..." config: "x.config" }')
     _check_names(message)
     base = _piece(entries)
     models = [_piece(block.entries) for block in _blocks(entries, "models")]
@@ -189,9 +187,7 @@ def _check_names(message: pb.Experiment) -> None:
     for field_, known in (("baseline", models), ("baseline_variant", variants)):
         value = getattr(message, field_)
         if value and value not in known:
-            raise ConfigError(
-                f'{field_} is "{value}"', message, field_, hint=suggest(value, known, what="known are")
-            )
+            raise ConfigError(f'{field_} is "{value}"', message, field_, hint=suggest(value, known, what="known are"))
     if len(set(message.seeds)) < len(message.seeds):
         raise ConfigError("a seed is there twice", message, "seeds", hint="give each once")
 

@@ -27,9 +27,7 @@ class Summary:
 
 def summary(values: Sequence[float]) -> Summary:
     """Of one value or more."""
-    return Summary(
-        len(values), statistics.fmean(values), statistics.stdev(values) if len(values) > 1 else math.nan
-    )
+    return Summary(len(values), statistics.fmean(values), statistics.stdev(values) if len(values) > 1 else math.nan)
 
 
 @dataclass(frozen=True)
@@ -62,15 +60,13 @@ def paired(a: Sequence[float], b: Sequence[float]) -> Paired | None:
         return None
     mean, error = statistics.fmean(differences), statistics.stdev(differences) / math.sqrt(n)
     reach = student_t_quantile(0.975, n - 1) * error
-    if error == 0:
-        p_t = 1.0 if mean == 0 else 0.0
-    else:
-        p_t = student_t_two_sided(mean / error, n - 1)
+    alike = 1.0 if mean == 0 else 0.0
+    p_t = alike if error == 0 else student_t_two_sided(mean / error, n - 1)
     return Paired(n, mean, mean - reach, mean + reach, p_t, sign_flip(differences))
 
 
 def sign_flip(differences: Sequence[float]) -> float:
-    """p of the exact two-sided paired permutation test of the mean (Fisher's); nan beyond MOST_EXACT pairs."""
+    """Exact two-sided p value of the paired permutation test of the mean (Fisher's); nan beyond MOST_EXACT pairs."""
     if len(differences) > MOST_EXACT:
         return math.nan
     # A pattern and its equals must not be told apart by rounding.
@@ -81,7 +77,7 @@ def sign_flip(differences: Sequence[float]) -> float:
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
-    """p values adjusted for their number (Holm 1979): rejecting those below alpha errs in at most alpha of all tables."""
+    """Adjusts p values for their number (Holm 1979): rejecting those below alpha errs in at most alpha of tables."""
     order = sorted(range(len(p_values)), key=p_values.__getitem__)
     adjusted, worst = [0.0] * len(p_values), 0.0
     for place, index in enumerate(order):
@@ -117,9 +113,7 @@ def incomplete_beta(a: float, b: float, x: float) -> float:
         return float(x >= 1)
     if x > (a + 1) / (a + b + 2):  # there the fraction converges slowly
         return 1 - incomplete_beta(b, a, 1 - x)
-    front = math.exp(
-        math.lgamma(a + b) - math.lgamma(a) - math.lgamma(b) + a * math.log(x) + b * math.log1p(-x)
-    )
+    front = math.exp(math.lgamma(a + b) - math.lgamma(a) - math.lgamma(b) + a * math.log(x) + b * math.log1p(-x))
     tiny = 1e-300
     c, d = 1.0, 1 / _not_zero(1 - (a + b) * x / (a + 1), tiny)
     value = d

@@ -40,16 +40,17 @@ def test_models_times_variants_times_seeds(written):
 def test_seeds_take_their_own_pieces_in_turn_and_the_command_line_comes_last(written):
     own = 'per_seed {{ name: "a" set {{ data_config {{ batch_size: 16 }} }} }} per_seed {{ name: "b" }}'
     loaded = spec.load(written(EXPERIMENT + own))
-    sizes = lambda row: [
-        load_config(row.config, row.overrides_of(seed)).config.data_config.batch_size for seed in loaded.seeds
-    ]
+
+    def sizes(row):
+        return [load_config(row.config, row.overrides_of(seed)).config.data_config.batch_size for seed in loaded.seeds]
+
     assert sizes(loaded.rows[1]) == [16, 64, 16]
     assert sizes(spec.overridden(loaded, ["data_config { batch_size: 8 }"]).rows[1]) == [8, 8, 8]
 
 
 def test_the_nearest_reference_counts(written):
     text = EXPERIMENT.replace('name: "DCN"', 'name: "DCN" references {{ value: 0.9 }}', 1)
-    loaded = spec.load(written(text + "references {{ value: 0.8 }} references {{ metric: \"logloss\" value: 0.3 }}"))
+    loaded = spec.load(written(text + 'references {{ value: 0.8 }} references {{ metric: "logloss" value: 0.3 }}'))
     assert loaded.rows[0].references == {"auc": 0.8, "logloss": 0.3}
     assert loaded.rows[1].references == {"auc": 0.9, "logloss": 0.3}
 
@@ -63,7 +64,11 @@ def test_seeds_are_those_of_the_file_or_as_many_as_asked_for(written, asked, see
     ("old", "new", "message"),
     [
         ('baseline: "DCN"', 'baseline: "DCM"', 'toy.textproto:11:1: baseline is "DCM"; did you mean "DCN"'),
-        ("deepfm.config", "deepfn.config", r'toy.textproto:4:\d+: there is no file .*deepfn.config; did you mean ".*deepfm'),
+        (
+            "deepfm.config",
+            "deepfn.config",
+            r'toy.textproto:4:\d+: there is no file .*deepfn.config; did you mean ".*deepfm',
+        ),
         ("batch_size", "bach_size", 'toy.textproto:8:23: DataConfig has no field "bach_size"'),
         ('title: "Toy"', "", 'Experiment lacks "title", which is required'),
         ('name: "DCN"', 'name: "deep wide"', 'two models would share the folder of "Deep & wide"'),
