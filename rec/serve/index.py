@@ -32,9 +32,7 @@ def faiss() -> Any:
     try:
         import faiss as library
     except ImportError as error:
-        raise ConfigError(
-            f"an index needs faiss: {error}", hint="pip install 'protorec[index]', or pip install faiss-cpu"
-        ) from error
+        raise ConfigError(f"an index needs faiss: {error}", hint="pip install faiss-cpu") from error
     return library
 
 

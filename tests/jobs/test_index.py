@@ -21,6 +21,7 @@ from rec.main import WRONG_CONFIG, WRONG_DATA, main, parser
 from rec.train.vectors import TowerVectors
 from rec.world import World
 from tests.tiny_data import overrides, tiny_items, tiny_rows, write_tiny
+from tools.generate.__main__ import main as generate
 
 ROOT = Path(__file__).parents[2]
 CONFIG = "configs/tiny/dssm.config"
@@ -77,6 +78,28 @@ def test_the_commands_of_the_guide_run_in_their_order(trained, tmp_path, monkeyp
     assert found.num_rows == 40
     assert {len(ids) for ids in found["item_ids"].to_pylist()} == {5}
     assert "recall at 5 beside flat" in capsys.readouterr().out
+
+
+def test_the_first_commands_of_the_guide_lead_from_nothing_to_lists(tmp_path, monkeypatch):
+    text = (ROOT / "docs/guide/retrieval.md").read_text().partition("## From nothing to lists")[2]
+    block = re.findall(r"```bash\n(.*?)```", text, re.DOTALL)[0]
+    monkeypatch.chdir(tmp_path)
+    # The same with fewer users, items and steps.
+    less = {
+        "tools.generate": ["--users", "300", "--items", "80"],
+        "rec.main": ["-q", "--set", "train_config { num_epochs: 1 }"],
+    }
+    for line in block.replace("\\\n", " ").splitlines():
+        _, _, module, *arguments = shlex.split(line)
+        arguments = [str(ROOT / word) if word.startswith("configs/") else word for word in arguments]
+        command = {"tools.generate": generate, "rec.main": main}[module]
+        assert not command([*arguments, *less[module]]), line
+    report = json.loads(next(tmp_path.glob("experiments/*/top_k.json")).read_text())
+    assert report["seen"] == "left out"
+    found = pq.read_table("found").to_pylist()
+    assert len(found) == report["users"]
+    assert all(len(row["item_ids_1"]) == len(row["scores"]) == 20 for row in found)
+    assert not any(set(row["item_ids_1"]) & set(row["seen_ids"]) for row in found)
 
 
 @pytest.mark.parametrize("kind", KINDS)
