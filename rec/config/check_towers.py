@@ -63,6 +63,7 @@ def check_towers(config: Proto, features: Sequence[Named]) -> Iterator[ConfigErr
     _check_inputs(model_config, model)
     yield from _check_top_k(config.eval_config.top_k)
     _check_diversity(config)
+    _check_index(config.export_config.index)
     by_name = {f.name: f for f in features}
     _check_sides(model_config, towers, by_name, data)
     if member is not None:
@@ -128,6 +129,19 @@ def _check_diversity(config: Proto) -> None:
             )
 
 
+def _check_index(settings: Proto) -> None:
+    least = [(settings, "top_k", 1), (settings.ivf, "nprobe", 1), (settings.hnsw, "m", 2)]
+    least += [(settings.hnsw, "ef_construction", 1), (settings.hnsw, "ef_search", 1)]
+    for message, name, value in least:
+        if getattr(message, name) < value:
+            raise ConfigError(
+                f"{name} is {getattr(message, name)}, expected at least {value}",
+                message,
+                name,
+                hint=f"{message.DESCRIPTOR.fields_by_name[name].default_value} is usual",
+            )
+
+
 def _check_inputs(model_config: Proto, model: Proto) -> None:
     names = [g.group_name for g in model_config.feature_groups]
     for tower in (model.user_tower, model.item_tower):
@@ -188,6 +202,8 @@ def _check_sampler(
             "num_hard_sample",
             hint="set it, or use negative_sampler" + ("_v2" if "pos_edge_input_path" in fields else ""),
         )
+    if not message.attr_delimiter:
+        raise ConfigError("attr_delimiter is empty", message, "attr_delimiter", hint="leave it out for a colon")
     if message.weight_exponent < 0:
         raise ConfigError(f"weight_exponent is {message.weight_exponent:g}, expected >= 0", message, "weight_exponent")
     settings = model_config.retrieval

@@ -64,6 +64,8 @@ def _check_sampler(message: Proto) -> None:
             "layer_num_sample",
             hint="e.g. layer_num_sample: [0, 1, 2, 3, 4, 5, 6, 8, 10]; python -m tools.tree build prints the levels",
         )
+    if not message.attr_delimiter:
+        raise ConfigError("attr_delimiter is empty", message, "attr_delimiter", hint='tools.tree writes ","')
     if not 0 < message.remain_ratio <= 1:
         raise ConfigError(
             f"remain_ratio is {message.remain_ratio:g}, expected above 0 and at most 1", message, "remain_ratio"

@@ -13,7 +13,7 @@ from rec.config.errors import DataError
 from rec.config.names import listed
 from rec.data import targets
 from rec.data.encoder import BadRows
-from rec.data.item_file import Items
+from rec.data.item_file import Items, Span, refuse_twice
 from rec.data.source import Source
 from rec.features.columns import explode, is_list, kind_of
 
@@ -54,6 +54,7 @@ class Catalogue:
 
     Args:
         pieces: ids and weights, as an item file has them.
+        spans: where they stand, if that is known.
 
     Attributes:
         ids: in the order of the file.
@@ -63,7 +64,7 @@ class Catalogue:
         DataError: no items, or one id twice.
     """
 
-    def __init__(self, pieces: Sequence[tuple[pa.Array, np.ndarray]]) -> None:
+    def __init__(self, pieces: Sequence[tuple[pa.Array, np.ndarray]], *, spans: Sequence[Span] = ()) -> None:
         if not sum(len(ids) for ids, _ in pieces):
             raise DataError("the item file has no items")
         self.ids: pa.Array = pa.concat_arrays([ids for ids, _ in pieces])
@@ -71,6 +72,7 @@ class Catalogue:
         keys = targets.keys(self.ids)
         self._order = np.argsort(keys, kind="stable")
         self._keys = keys[self._order]
+        refuse_twice(self._keys, self._order, spans)
         twice = np.flatnonzero(self._keys[1:] == self._keys[:-1])
         if len(twice):
             raise DataError(f"item {self.ids[int(self._order[twice[0]])].as_py()!r} stands twice in the item file")

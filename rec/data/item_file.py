@@ -28,6 +28,9 @@ _TYPES = {
 }
 _PACKED = "attrs"
 
+# File, the number of the first row in it, how many rows.
+Span = tuple[str, int, int]
+
 
 @dataclass(frozen=True)
 class Rows:
@@ -125,6 +128,32 @@ class Items:
     weights: np.ndarray
     rows: pa.RecordBatch
     place: Rows
+
+    @property
+    def span(self) -> Span:
+        """Where they stand, without them."""
+        return self.place.file, self.place.first, len(self.ids)
+
+
+def refuse_twice(keys: np.ndarray, order: np.ndarray, spans: Sequence[Span]) -> None:
+    """Refuses an item that stands in its file twice.
+
+    Args:
+        keys: of the ids of all items, sorted.
+        order: number of each in the order of the files.
+        spans: of all items, in that order.
+
+    Raises:
+        DataError: with the row of the second one.
+    """
+    twice = np.flatnonzero(keys[1:] == keys[:-1])
+    if not len(twice):
+        return
+    row = int(order[twice + 1].min())
+    for file, first, rows in spans:
+        if row < rows:
+            raise DataError("an item of this id stands earlier in the file", file=file, row=first + row)
+        row -= rows
 
 
 class ItemFile:

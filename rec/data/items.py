@@ -14,7 +14,7 @@ from rec.config.errors import DataError
 from rec.data import targets
 from rec.data.alias import alias_tables, draw
 from rec.data.encoder import BadRows, Encoder
-from rec.data.item_file import Items
+from rec.data.item_file import Items, Span, refuse_twice
 from rec.data.shared import SharedArrays
 from rec.features.base import Feature, ones
 
@@ -66,11 +66,11 @@ class ItemTable:
         keys: list[np.ndarray] = []
         weights: list[np.ndarray] = []
         parts: dict[str, list[np.ndarray]] = {name: [] for f in features for name in f.tensors()}
-        places: list[tuple[str, int, int]] = []  # file, its first row, rows
+        places: list[Span] = []
         for items in file.items(id_type):
             keys.append(targets.keys(items.ids))
             weights.append(items.weights)
-            places.append((items.place.file, items.place.first, len(items.ids)))
+            places.append(items.span)
             for name, array in _encoded(encoder, items).items():
                 parts[name].append(_compact(array))
             like = items.rows.slice(0, 1)
@@ -79,7 +79,7 @@ class ItemTable:
         key = np.concatenate(keys)
         order = np.argsort(key, kind="stable")
         key = key[order]
-        _refuse_twice(key, order, places)
+        refuse_twice(key, order, places)
         arrays = {"key": key} | _distribution(np.concatenate(weights)[order], exponent, file=places[0][0])
         if self._hideable:
             # One more item, whose hideable features are missing: what `features` gives in place of hidden ones.
@@ -194,23 +194,13 @@ def _compact(array: np.ndarray) -> np.ndarray:
     return array.copy()
 
 
-def _refuse_twice(key: np.ndarray, order: np.ndarray, places: Sequence[tuple[str, int, int]]) -> None:
-    twice = np.flatnonzero(key[1:] == key[:-1])
-    if not len(twice):
-        return
-    row = int(order[twice + 1].min())
-    for file, first, rows in places:
-        if row < rows:
-            raise DataError("an item of this id stands earlier in the file", file=file, row=first + row)
-        row -= rows
-
-
 def _distribution(weights: np.ndarray, exponent: float, *, file: str) -> dict[str, np.ndarray]:
-    if exponent != 1:
-        weights = np.where(weights > 0, weights, 0) ** exponent * (weights > 0)
-    total = weights.sum()
-    if not np.isfinite(total) or total <= 0:
+    if not weights.any():
         raise DataError("the weights of all items are 0", file=file, column="weight")
+    if exponent != 1:
+        # Of shares of the largest, which no power makes too large.
+        weights = (weights / weights.max()) ** exponent * (weights > 0)
+    total = weights.sum()
     with np.errstate(divide="ignore"):
         found = {"log_q": np.log(weights / total).astype(np.float32)}
     if weights.min() != weights.max():

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 from rec.assemble import Job
 from rec.config.errors import ConfigError, DataError
 from rec.config.load import Loaded
-from rec.data.catalogue import Categories
+from rec.data.catalogue import Catalogue, Categories
+from rec.data.item_file import Span
 from rec.export import layout
 from rec.jobs.files import write_json
 from rec.jobs.text import size, table
@@ -57,9 +58,13 @@ def run(loaded: Loaded, args: argparse.Namespace, world: World) -> None:
     categories = Categories(settings.diversity.category_field)
 
     ids = job.retrieval.id_type()
+    known: list[tuple[pa.Array, np.ndarray]] = []
+    spans: list[Span] = []
 
     def pieces() -> Iterator[tuple[pa.Array, np.ndarray]]:
         for items in categories.of(file.items(ids)) if settings.HasField("diversity") else file.items(ids):
+            known.append((items.ids, items.weights))
+            spans.append(items.span)
             try:
                 yield items.ids, item.predict(items.rows)["item_embedding"]
             except DataError as error:
@@ -68,6 +73,7 @@ def run(loaded: Loaded, args: argparse.Namespace, world: World) -> None:
     folder = job.model_dir / FOLDER
     with layout.replacing(folder) as fresh:
         vectors = item_index.write_vectors(fresh / item_index.ITEMS, pieces())
+        Catalogue(known, spans=spans)  # refuses an item that stands there twice
         if settings.HasField("diversity"):
             item_index.write_categories(fresh / item_index.CATEGORIES, categories.keys)
         began = time.perf_counter()

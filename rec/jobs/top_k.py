@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import logging
 import math
 import time
 from collections.abc import Mapping, Sequence
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
     from rec.network import Network
     from rec.protos.models import tdm_pb2
     from rec.train.top_k import Scorer
+
+log = logging.getLogger(__name__)
 
 # The Ks where the config names none.
 TOP_K = (10, 20, 50, 100)
@@ -77,6 +80,13 @@ def run(loaded: Loaded, args: argparse.Namespace, world: World) -> None:
         diverse=diverse,
     )
     seconds = time.perf_counter() - began
+    if settings.sampled_negatives >= len(catalogue):
+        log.warning(
+            "sampled_negatives is %d, but there are %d items: the metrics called sampled%d are among fewer",
+            settings.sampled_negatives,
+            len(catalogue),
+            settings.sampled_negatives,
+        )
     about = {
         "input": path,
         "step": checkpoint.step,

@@ -92,8 +92,6 @@ def build(vectors: np.ndarray, config: export_pb2.ItemIndex) -> Any:
         index.train(vectors)
         index.nprobe = config.ivf.nprobe
     elif kind == "hnsw":
-        if config.hnsw.m < 2:
-            raise ConfigError(f"m is {config.hnsw.m}, expected at least 2", config.hnsw, "m", hint="32 is usual")
         index = library.IndexHNSWFlat(width, config.hnsw.m, library.METRIC_INNER_PRODUCT)
         index.hnsw.efConstruction = config.hnsw.ef_construction
         index.hnsw.efSearch = config.hnsw.ef_search

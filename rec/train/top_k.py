@@ -15,7 +15,7 @@ from torch import Tensor
 from rec.config.errors import DataError
 from rec.data.catalogue import Catalogue, UserBlock, Users
 from rec.data.encoder import BadRows
-from rec.data.item_file import Items
+from rec.data.item_file import Items, Span
 from rec.metrics.catalogue import CatalogueMetrics, TopKReport
 from rec.train.diverse import DiverseLists
 from rec.train.vectors import TowerVectors
@@ -93,14 +93,16 @@ def item_vectors(tower: TowerVectors, items: Iterable[Items]) -> tuple[Catalogue
         DataError: an item that cannot be encoded, with its file and row; vectors that are not finite.
     """
     pieces: list[tuple[pa.Array, np.ndarray]] = []
+    spans: list[Span] = []
 
     def remembered() -> Iterator[Items]:
         for piece in items:
             pieces.append((piece.ids, piece.weights))
+            spans.append(piece.span)
             yield piece
 
     vectors = [vectors for _, vectors in tower.of_items(remembered())]
-    catalogue = Catalogue(pieces)
+    catalogue = Catalogue(pieces, spans=spans)
     found = torch.cat(vectors)
     if not found.isfinite().all():
         raise DataError("vectors of items are not finite: the training diverged")

@@ -68,6 +68,26 @@ def test_their_config_is_read_unchanged(model):
     assert load_text(THEIRS.replace("dssm {", f"{model} {{")).warnings == []
 
 
+@pytest.mark.parametrize(
+    ("index", "text"),
+    [
+        ("top_k: 0", "top_k is 0, expected at least 1; 100 is usual"),
+        ("ivf { nprobe: 0 }", "nprobe is 0, expected at least 1; 16 is usual"),
+        ("hnsw { m: 1 }", "m is 1, expected at least 2; 32 is usual"),
+        ("hnsw { ef_construction: 0 }", "ef_construction is 0, expected at least 1; 200 is usual"),
+        ("hnsw { ef_search: 0 }", "ef_search is 0, expected at least 1; 128 is usual"),
+    ],
+)
+def test_settings_that_no_index_can_have_are_refused(index, text):
+    with pytest.raises(ConfigError, match=text):
+        load_text(THEIRS + f"export_config {{ index {{ {index} }} }}")
+
+
+def test_attributes_need_something_between_them():
+    with pytest.raises(ConfigError, match="attr_delimiter is empty"):
+        load_text(THEIRS.replace(r'attr_delimiter: "\x02"', 'attr_delimiter: ""'))
+
+
 def test_a_history_outside_a_sequence_feature_must_be_of_the_user_s_side():
     # Outside a sequence_feature the column is that of the expression, and the user tower does not have it.
     alone = """sequence_id_feature { feature_name: "clicked" expression: "item:clicked" sequence_length: 100

@@ -81,6 +81,7 @@ def test_their_config_is_read_unchanged(tmp_path):
     ("old", "new", "text"),
     [
         ("layer_num_sample: [0, ", "layer_num_sample: [2, ", "needs 0 for the root"),
+        ("attr_delimiter : ','", "attr_delimiter : ''", "attr_delimiter is empty"),
         ('"RECIPROCAL"', '"RECIPROCALLY"', 'did you mean "RECIPROCAL"'),
         ("remain_ratio: 0.5", "remain_ratio: 1", "probability_type has no effect"),
         ("remain_ratio: 0.5", "remain_ratio: 0", "expected above 0 and at most 1"),

@@ -122,6 +122,12 @@ def test_exponent_flattens_the_weights(tmp_path: Path, features):
     np.testing.assert_allclose(np.exp(uniform.log_q), [1 / 3, 1 / 3, 0, 1 / 3], rtol=1e-6)
 
 
+def test_no_exponent_is_too_large(tmp_path: Path, features):
+    found = table(text_file(tmp_path), features, exponent=1000)  # 4 ^ 1000 is no float64
+    expected = {2: 0.0, 7: 1000 * np.log(0.75), 11: -np.inf, 30: -np.inf}  # 0.25 ^ 1000 is 0
+    np.testing.assert_allclose(found.log_q, [expected[key] for key in found.arrays["key"].tolist()], rtol=1e-6)
+
+
 def test_excluded_items_are_not_drawn_and_the_others_keep_their_proportions(tmp_path: Path, features):
     found = table(text_file(tmp_path), features)
     drawn = found.draw(10_000, np.random.default_rng(0), exclude=np.array([0, 0]))

@@ -179,6 +179,14 @@ def test_a_failed_index_leaves_the_old_one(trained, tmp_path, capsys):
     assert not list((trained / "model").glob("index.tmp*"))
 
 
+def test_an_item_that_stands_twice_is_told_with_its_row(trained, tmp_path, capsys):
+    pq.write_table(pa.concat_tables([tiny_items(), tiny_items().slice(5, 1)]), tmp_path / "items.parquet")
+    twice = f'model_config {{ retrieval {{ item_input_path: "{tmp_path}/items.parquet" }} }}'
+    for mode in ("index", "top_k"):
+        assert run([*settings(trained), twice], "--mode", mode, "--input", str(trained / "users.parquet")) == WRONG_DATA
+        assert "items.parquet, row 200: an item of this id stands earlier in the file" in capsys.readouterr().err
+
+
 def test_what_is_refused(trained, tmp_path, capsys):
     assert run(settings(trained, "ivf { nlist: 900 }"), "--mode", "index") == WRONG_CONFIG
     assert "nlist is 900, but there are 200 items" in capsys.readouterr().err

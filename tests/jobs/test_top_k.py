@@ -162,3 +162,9 @@ def test_lists_of_a_tree_are_not_rearranged():
     top_k = 'eval_config { top_k { relevant_field: "item_id" diversity { category_field: "cate_id" } } }'
     with pytest.raises(ConfigError, match="diversity is for models of two towers"):
         load_config("configs/tiny/tdm.config", [top_k])
+
+
+def test_a_sampled_protocol_of_more_items_than_there_are_is_told(trained, capsys):
+    sets = settings(trained, 'relevant_field: "item_ids" top_k: 5 sampled_negatives: 200')
+    assert run(sets, "--mode", "top_k", "--input", str(trained / "users.parquet")) == 0
+    assert "sampled_negatives is 200, but there are 200 items" in capsys.readouterr().err
