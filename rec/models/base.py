@@ -103,6 +103,23 @@ def tower_of(config: Any, tower: Any, in_features: int) -> Tower:
     )
 
 
+def same_width(config: Message, *, user: int, item: int) -> None:
+    """Refuse towers whose vectors have no inner product.
+
+    Args:
+        config: the model's message, with `output_dim`.
+        user: width of its vector.
+        item: likewise.
+    """
+    if user != item:
+        raise ConfigError(
+            f"the user's vector is {user} wide, an item's {item}",
+            config,
+            "output_dim",
+            hint="set it, or let the hidden_units of both towers end alike",
+        )
+
+
 def flat_group(groups: GroupShapes, name: str, config: Message, field: str | None = None) -> GroupShape:
     """The group of that name, which must have one vector a row.
 

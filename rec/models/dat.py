@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from rec.config.errors import ConfigError
-from rec.models.base import MODELS, Model, flat_group, tower_of
+from rec.models.base import MODELS, Model, flat_group, same_width, tower_of
 from rec.protos import tower_pb2
 from rec.protos.models import dat_pb2 as pb
 
@@ -31,6 +31,7 @@ class DAT(Model):
             raise ConfigError(f"id_dropout is {config.id_dropout:g}, expected within [0, 1)", config, "id_dropout")
         self.user = _Side(config, config.user_tower, groups)
         self.item = _Side(config, config.item_tower, groups)
+        same_width(config, user=self.user.tower.out_features, item=self.item.tower.out_features)
 
     def forward(self, groups: dict[str, Tensor]) -> dict[str, Tensor]:
         """Groups to "user_embedding", "user_augmented" [B, D] and "item_embedding", "item_augmented" [items, D]."""

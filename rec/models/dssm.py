@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from torch import Tensor
 
-from rec.models.base import MODELS, Model, flat_group, tower_of
+from rec.models.base import MODELS, Model, flat_group, same_width, tower_of
 from rec.protos.models import dssm_pb2, dssm_v2_pb2
 
 if TYPE_CHECKING:
@@ -30,6 +30,7 @@ class DSSM(Model):
         ]
         self.user_tower = tower_of(config, config.user_tower, widths[0])
         self.item_tower = tower_of(config, config.item_tower, widths[1])
+        same_width(config, user=self.user_tower.out_features, item=self.item_tower.out_features)
 
     def forward(self, groups: dict[str, Tensor]) -> dict[str, Tensor]:
         """Groups to "user_embedding" [B, D] and "item_embedding" [items, D]."""

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from rec.config.errors import ConfigError
 from rec.config.kwargs import kwargs_of
-from rec.models.base import MODELS, Model, flat_group, history_group, mlp_of, settings_of, tower_of
+from rec.models.base import MODELS, Model, flat_group, history_group, mlp_of, same_width, settings_of, tower_of
 from rec.modules.capsules import B2ICapsule, repeat_first
 from rec.modules.interests import label_aware_attention
 from rec.modules.tower import Tower
@@ -59,13 +59,7 @@ class MIND(Model):
             normalise=config.similarity == simi_pb2.COSINE,
         )
         self.item_tower = tower_of(config, config.item_tower, item.width)
-        if self.interest_tower.out_features != self.item_tower.out_features:
-            raise ConfigError(
-                f"interests are {self.interest_tower.out_features} wide, items {self.item_tower.out_features}",
-                config,
-                "output_dim",
-                hint="set it, or let concat_mlp and the item's mlp end alike",
-            )
+        same_width(config, user=self.interest_tower.out_features, item=self.item_tower.out_features)
         self.power, self.normalise = config.simi_pow, config.similarity == simi_pb2.COSINE
 
     def forward(self, groups: dict[str, Tensor]) -> dict[str, Tensor]:

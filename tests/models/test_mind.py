@@ -76,7 +76,7 @@ def test_the_routing_s_start_is_saved():
             "the user's features are 4 wide, an interest 6: they cannot be added; set user_seq_combine: CONCAT, or end "
             "user_mlp with 6",
         ),
-        ("output_dim: 0", "interests are 8 wide, items 4; set it"),
+        ("output_dim: 0", "the user's vector is 8 wide, an item's 4; set it"),
         ("simi_pow: -1", "simi_pow is -1, expected >= 0"),
         ("user_tower { capsule_config { max_k: 0 } }", "max_k is 0, expected at least 1"),
         ('user_tower { history_input: "user" }', 'group "user" is of type DEEP; MINDUserTower reads a SEQUENCE group'),
