@@ -60,6 +60,7 @@ class TableFile:
 
     Attributes:
         names: columns, without the types of a `name:type` header.
+        untyped: those of a text file whose header does not say their type, read as texts.
         count: number of rows.
 
     Raises:
@@ -69,7 +70,9 @@ class TableFile:
     def __init__(self, path: str, *, delimiter: str = "") -> None:
         self.path = path
         self._source = _open(path, delimiter)
-        self.names = [name.partition(":")[0] for name in self._source.schema.names]
+        words = [name.partition(":") for name in self._source.schema.names]
+        self.names = [name for name, _, _ in words]
+        self.untyped = {name for name, _, kind in words if not kind} if isinstance(self._source, CsvSource) else set()
         self.count = self._source.rows
 
     def rows(self) -> Iterator[Rows]:
@@ -203,6 +206,10 @@ class ItemFile:
     def count(self) -> int:
         """Number of items."""
         return self._file.count
+
+    def says_type(self, attribute: str = "") -> bool:
+        """Whether the file says what an attribute is, or without one the id: else it is read as a text."""
+        return (_PACKED if attribute and self._packed else attribute or self._id) not in self._file.untyped
 
     def items(self, id_type: pa.DataType | None = None) -> Iterator[Items]:
         """All items in pieces.

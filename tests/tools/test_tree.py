@@ -123,6 +123,29 @@ def test_an_attribute_with_the_delimiter_in_it_is_refused(tmp_path):
         write(wrong, np.arange(2), tmp_path / "tree")
 
 
+@pytest.mark.parametrize("form", ["csv", "columns", "packed"])
+def test_text_files_of_items_build_the_same_tree(form, tmp_path):
+    table = pa.table({"item_id": np.arange(9), "cate_id": np.arange(9) % 3, "price": np.arange(9) / 4})
+    pq.write_table(table, tmp_path / "items.parquet")
+    rows = list(zip(*table.to_pydict().values(), strict=True))
+    header, separator, suffix = {
+        "csv": ("item_id,cate_id,price", ",", "csv"),
+        "columns": ("item_id:int64\tcate_id:int64\tprice:float", "\t", "txt"),
+        "packed": ("id:int64\tweight:float\tattrs:string", "\t", "txt"),
+    }[form]
+    if form == "packed":
+        rows = [(i, 1.0, f"{cate}:{price}") for i, cate, price in rows]
+    text = "\n".join([header, *(separator.join(map(str, row)) for row in rows)])
+    (tmp_path / f"items.{suffix}").write_text(text + "\n")
+    for name in ("items.parquet", f"items.{suffix}"):
+        fields = ["--item_id_field", "item_id", "--attr_fields", "cate_id", "--raw_attr_fields", "price"]
+        where = ["--item_input_path", str(tmp_path / name), "--output", str(tmp_path / f"{name}.tree")]
+        assert main(["build", *where, *fields, "--cate_id_field", "cate_id"]) == 0
+    for name in ("node_table.txt", "edge_table.txt", "predict_edge_table.txt"):
+        built = [(tmp_path / f"items.{kind}.tree" / name).read_text() for kind in ("parquet", suffix)]
+        assert built[0] == built[1], name
+
+
 def test_the_command_builds_by_category_and_by_vectors(tmp_path, capsys):
     items = {"item_id": np.arange(20, dtype=np.int32), "cate_id": np.arange(20) % 3}
     pq.write_table(pa.table(items), tmp_path / "items.parquet")

@@ -16,6 +16,7 @@ import pyarrow as pa
 
 from rec.config.errors import DataError
 from rec.data import targets
+from rec.data.item_file import ItemFile
 from rec.data.parquet_source import ParquetSource
 from tools.tree.order import by_category, by_vectors
 from tools.tree.write import Leaves, write
@@ -44,8 +45,8 @@ def parser() -> argparse.ArgumentParser:
     p = argparse.ArgumentParser(prog="python -m tools.tree", description=__doc__)
     command = p.add_subparsers(dest="command", required=True).add_parser("build", help="write the files of a tree")
     add = command.add_argument
-    add("--item_input_path", required=True, help="item file, parquet")
-    add("--item_id_field", required=True, help="its column of ids")
+    add("--item_input_path", required=True, help="item file: parquet, csv or text with tabs")
+    add("--item_id_field", required=True, help="its column of ids (or id)")
     kind = command.add_mutually_exclusive_group(required=True)
     kind.add_argument("--cate_id_field", help="column of the category: halves the items in the order of categories")
     kind.add_argument("--vectors", metavar="PATH", help="parquet of vectors of the items: recursive balanced k-means")
@@ -84,12 +85,9 @@ def build(given: argparse.Namespace) -> dict:
     """
     if given.n_cluster < 2:
         raise DataError(f"n_cluster is {given.n_cluster}, expected at least 2")
-    columns = [given.item_id_field, *given.attr_fields, *given.raw_attr_fields]
-    items = read(given.item_input_path, [*columns, *filter(None, [given.cate_id_field])])
-    if not len(items):
-        raise DataError("has no items", file=given.item_input_path)
+    ids, items = read_items(given)
     leaves = Leaves(
-        _column(items, given.item_id_field),
+        ids,
         {name: _column(items, name) for name in given.attr_fields},
         {name: _column(items, name) for name in given.raw_attr_fields},
     )
@@ -104,6 +102,35 @@ def build(given: argparse.Namespace) -> dict:
     except DataError as error:
         error.file = error.file or given.item_input_path
         raise
+
+
+def read_items(given: argparse.Namespace) -> tuple[pa.Array, pa.Table]:
+    """Ids of the items, and the attributes that the arguments name.
+
+    Where a text file does not say what ids and `raw_attr_fields` are, they are numbers if all of them are.
+
+    Raises:
+        DataError: no such file or column, no items, an item without an id.
+    """
+    names = [*given.attr_fields, *given.raw_attr_fields, *filter(None, [given.cate_id_field])]
+    file = ItemFile(given.item_input_path, id_field=given.item_id_field, attributes=list(dict.fromkeys(names)))
+    pieces = list(file.items())
+    rows = pa.Table.from_batches([piece.rows for piece in pieces])
+    for name in given.raw_attr_fields:
+        if not file.says_type(name):
+            at = rows.schema.get_field_index(name)
+            rows = rows.set_column(at, name, _number(rows[name], pa.float64()))
+    ids = _column(
+        pa.table({given.item_id_field: pa.chunked_array([piece.ids for piece in pieces])}), given.item_id_field
+    )
+    return ids if file.says_type() else _number(ids, pa.int64()), rows
+
+
+def _number(column: pa.Array, kind: pa.DataType) -> pa.Array:
+    try:
+        return column.cast(kind)
+    except pa.ArrowInvalid:
+        return column
 
 
 def read(path: str, columns: Sequence[str]) -> pa.Table:
