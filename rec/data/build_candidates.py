@@ -114,7 +114,7 @@ class Retrieval:
         message = self.message
         if message is None:
             columns = Encoder(self.item_features).columns
-            return ItemFile(path, id_field=self.settings.item_id_field, attributes=columns)
+            return ItemFile(path, id_field=self.settings.item_id_field, attributes=columns, ordered=False)
         return ItemFile(
             path,
             id_field=message.item_id_field,

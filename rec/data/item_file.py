@@ -172,6 +172,7 @@ class ItemFile:
         attr_delimiter: between the attributes in `attrs`.
         field_delimiter: between columns of text files.
         packed_by_place: three columns are id, weight and attributes, whatever they are called (as graph-learn reads).
+        ordered: whether `attributes` are in the order of the file; else they cannot be taken out of `attrs`.
     """
 
     def __init__(
@@ -183,6 +184,7 @@ class ItemFile:
         attr_delimiter: str = ":",
         field_delimiter: str = "",
         packed_by_place: bool = False,
+        ordered: bool = True,
     ) -> None:
         self._file = TableFile(path, delimiter=field_delimiter)
         if packed_by_place and len(self._file.names) == 3 and not set(attributes) <= set(self._file.names):
@@ -191,6 +193,12 @@ class ItemFile:
         self._delimiter = attr_delimiter
         names = self._file.names
         self._packed = bool(self._attributes) and _PACKED in names and not set(self._attributes) <= set(names)
+        if self._packed and not ordered:
+            raise DataError(
+                "holds all attributes, but only the attr_fields of a sampler say in which order; give each a column",
+                file=path,
+                column=_PACKED,
+            )
         self._id = "id" if "id" in names and (self._packed or id_field not in names) else id_field
         needed = [self._id, *([_PACKED] if self._packed else self._attributes)]
         missing = [name for name in needed if name not in names]

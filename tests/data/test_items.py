@@ -228,6 +228,13 @@ def test_files_without_what_is_needed_are_told(tmp_path: Path):
         ItemFile(str(tmp_path / "absent.txt"), id_field="item_id", attributes=())
 
 
+def test_joined_attributes_without_an_order_are_refused(tmp_path: Path):
+    settings = {"id_field": "item_id", "attributes": ATTRIBUTES, "ordered": False}
+    with pytest.raises(DataError, match=r'items.txt, column "attrs": holds all attributes, but only the attr_fields'):
+        ItemFile(text_file(tmp_path), **settings)
+    assert ItemFile(csv_file(tmp_path), **settings).count == len(ROWS)
+
+
 def test_weights_of_zero_only_are_told(tmp_path: Path, features):
     path = text_file(tmp_path, [(i, 0.0, "a", "1", 1.0) for i in range(3)])
     with pytest.raises(DataError, match=r'items.txt, column "weight": the weights of all items are 0'):

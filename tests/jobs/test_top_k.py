@@ -164,6 +164,14 @@ def test_lists_of_a_tree_are_not_rearranged():
         load_config("configs/tiny/tdm.config", [top_k])
 
 
+def test_joined_attributes_need_a_sampler_that_names_them(trained, tmp_path, capsys):
+    (tmp_path / "items.txt").write_text("id:int64\tweight:float\tattrs:string\n3\t1\t1:3\n")
+    items = f'item_id_field: "item_id" item_input_path: "{tmp_path}/items.txt"'
+    sets = settings(trained, f'relevant_field: "item_ids" input_path: "{trained}/users.parquet"', items)
+    assert run(sets, "--mode", "top_k") == WRONG_DATA
+    assert "only the attr_fields of a sampler say in which order; give each a column" in capsys.readouterr().err
+
+
 def test_a_sampled_protocol_of_more_items_than_there_are_is_told(trained, capsys):
     sets = settings(trained, 'relevant_field: "item_ids" top_k: 5 sampled_negatives: 200')
     assert run(sets, "--mode", "top_k", "--input", str(trained / "users.parquet")) == 0
