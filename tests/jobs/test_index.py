@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import runpy
 import shlex
 from pathlib import Path
 
@@ -100,6 +101,9 @@ def test_the_first_commands_of_the_guide_lead_from_nothing_to_lists(tmp_path, mo
     assert len(found) == report["users"]
     assert all(len(row["item_ids_1"]) == len(row["scores"]) == 20 for row in found)
     assert not any(set(row["item_ids_1"]) & set(row["seen_ids"]) for row in found)
+    (snippet,) = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+    (tmp_path / "serve.py").write_text(snippet)
+    assert len(set(runpy.run_path("serve.py")["ids"].to_pylist())) == 20
 
 
 @pytest.mark.parametrize("kind", KINDS)
