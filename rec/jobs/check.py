@@ -12,6 +12,7 @@ from rec.assemble import Job
 from rec.config.errors import DataError
 from rec.config.load import Loaded
 from rec.jobs.text import size, table
+from rec.jobs.top_k import open_users, users_path
 from rec.world import World
 
 if TYPE_CHECKING:
@@ -120,6 +121,8 @@ def _data(job: Job, trainer: Trainer) -> str:
         if getattr(config, field):
             with job.eval_loader(getattr(config, field)) as loader:
                 lines.append((field, loader.rows, loader.steps))
+    if config.eval_config.HasField("top_k"):
+        open_users(job, users_path(config))  # that its files and columns are there
     return f"{table(('input', 'rows', 'batches'), lines)}\n\n  loss of one step: {float(result.loss):.5f}"
 
 

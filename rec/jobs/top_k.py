@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from rec.metrics.catalogue import TopKReport
     from rec.network import Network
     from rec.protos.models import tdm_pb2
+    from rec.protos.pipeline_pb2 import EasyRecConfig
     from rec.train.top_k import Scorer
 
 log = logging.getLogger(__name__)
@@ -50,7 +51,7 @@ def run(loaded: Loaded, args: argparse.Namespace, world: World) -> None:
     if world.size > 1:
         raise ConfigError("--mode top_k runs in one process", hint="start it without torchrun")
     settings = config.eval_config.top_k
-    path = args.input or settings.input_path or config.test_input_path or config.eval_input_path
+    path = args.input or users_path(config)
     users = open_users(job, path)
     top_k = list(settings.top_k) or list(TOP_K)
     # Item files are read before torch is loaded: what is wrong with them shows in a second.
@@ -151,6 +152,11 @@ class TreeRanking:
 def beam_of(search: tdm_pb2.TreeSearch, items: int) -> int:
     """Nodes that stay in a beam when so many items are asked for."""
     return search.beam_size or WIDER * items
+
+
+def users_path(config: EasyRecConfig) -> str:
+    """Where the config says that users are."""
+    return config.eval_config.top_k.input_path or config.test_input_path or config.eval_input_path
 
 
 def open_users(job: Job, path: str) -> Users:

@@ -35,7 +35,7 @@ def settings(folder: Path, index: str = "flat {}") -> list[str]:
         *overrides(folder),
         f"model_config {{ retrieval {{ {items} }} }}",
         f"export_config {{ index {{ {index} }} }}",
-        'eval_config { top_k { relevant_field: "seen_ids" } }',
+        f'eval_config {{ top_k {{ input_path: "{folder}/users.parquet" relevant_field: "seen_ids" }} }}',
     ]
 
 

@@ -134,6 +134,16 @@ def test_what_is_refused(trained, capsys, top_k, retrieval, code, text):
     assert text in err
 
 
+def test_a_check_looks_for_the_users_and_their_columns(trained, tmp_path, capsys):
+    users = f'input_path: "{trained}/users.parquet"'
+    assert run(settings(trained, f'{users} relevant_field: "item_ids"'), "--mode", "check") == 0
+    assert run(settings(trained, f'{users} relevant_field: "items"'), "--mode", "check") == WRONG_DATA
+    assert 'users.parquet, column "items": no such column' in capsys.readouterr().err
+    assert (
+        run(settings(trained, f'input_path: "{tmp_path}/u" relevant_field: "items"'), "--mode", "check") == WRONG_DATA
+    )
+
+
 def test_an_unreadable_user_is_told_with_its_row(trained, tmp_path, capsys):
     rows = pq.read_table(trained / "users.parquet")
     users = rows["user_id"].to_pylist()
