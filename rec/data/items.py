@@ -197,9 +197,10 @@ def _compact(array: np.ndarray) -> np.ndarray:
 def _distribution(weights: np.ndarray, exponent: float, *, file: str) -> dict[str, np.ndarray]:
     if not weights.any():
         raise DataError("the weights of all items are 0", file=file, column="weight")
+    # As shares of the largest, which neither their sum nor a power makes too large.
+    weights = weights / weights.max()
     if exponent != 1:
-        # Of shares of the largest, which no power makes too large.
-        weights = (weights / weights.max()) ** exponent * (weights > 0)
+        weights = weights**exponent * (weights > 0)
     total = weights.sum()
     with np.errstate(divide="ignore"):
         found = {"log_q": np.log(weights / total).astype(np.float32)}

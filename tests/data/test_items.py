@@ -122,6 +122,11 @@ def test_exponent_flattens_the_weights(tmp_path: Path, features):
     np.testing.assert_allclose(np.exp(uniform.log_q), [1 / 3, 1 / 3, 0, 1 / 3], rtol=1e-6)
 
 
+def test_weights_may_be_as_large_as_numbers_are(tmp_path: Path, features):
+    found = table(text_file(tmp_path, [(i, 1.5e308, "a", "1", 1.0) for i in range(4)]), features)
+    np.testing.assert_allclose(found.log_q, np.log(0.25), rtol=1e-6)  # float32
+
+
 def test_no_exponent_is_too_large(tmp_path: Path, features):
     found = table(text_file(tmp_path), features, exponent=1000)  # 4 ^ 1000 is no float64
     expected = {2: 0.0, 7: 1000 * np.log(0.75), 11: -np.inf, 30: -np.inf}  # 0.25 ^ 1000 is 0
