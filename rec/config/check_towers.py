@@ -194,14 +194,6 @@ def _check_sampler(
 ) -> None:
     if not message.num_sample:
         raise ConfigError("num_sample is 0", message, "num_sample", hint="1024 is usual")
-    fields = message.DESCRIPTOR.fields_by_name
-    if "num_hard_sample" in fields and not message.num_hard_sample:
-        raise ConfigError(
-            "num_hard_sample is 0, so that no hard negative is drawn",
-            message,
-            "num_hard_sample",
-            hint="set it, or use negative_sampler" + ("_v2" if "pos_edge_input_path" in fields else ""),
-        )
     if not message.attr_delimiter:
         raise ConfigError("attr_delimiter is empty", message, "attr_delimiter", hint="leave it out for a colon")
     if message.weight_exponent < 0:

@@ -37,7 +37,7 @@ class Sampler:
         exclude_batch: never draw an item that is positive in any row of the batch.
         known: positives of users, beside the rows.
         hard: hard negatives of users.
-        most_hard: at most so many of them for a row.
+        most_hard: at most so many of them for a row; 0 for all.
     """
 
     table: ItemTable
@@ -81,6 +81,8 @@ class Sampler:
             size = len(self.table)
             good &= ~np.isin(rows * size + items, known[:, 0] * size + known[:, 1])
         rows, items = rows[good], items[good]
+        if not self.most_hard:
+            return items, rows
         # A random order within each row, of which the first are kept.
         order = np.lexsort((rng.random(len(rows)), rows))
         rows, items = rows[order], items[order]

@@ -108,7 +108,7 @@ class Pairs:
         batch: with its `candidates`.
         weights: [B], or None for 1 each.
         in_batch: whether the rows' own items are candidates of all rows.
-        most_hard: most hard negatives of a row.
+        most_hard: most hard negatives of a row; 0 for all that there are.
         temperature: of the model.
         normalised: whether the model's vectors have length 1.
         remembered: items of earlier steps; None for none.
@@ -164,7 +164,8 @@ class Pairs:
         drawn = items_TD if hard is None else items_TD[: items_TD.shape[0] - hard.shape[1]]
         if hard is not None:
             scores_H = nearest_of_pairs(user_BD[hard[0]], items_TD[drawn.shape[0] :])
-            hard_BK = own_B1.new_full((rows, self.most_hard), float("-inf"))
+            most = self.most_hard or (int(hard[1].max()) + 1 if hard.shape[1] else 0)
+            hard_BK = own_B1.new_full((rows, most), float("-inf"))
             own_B1 = torch.cat([own_B1, hard_BK.index_put((hard[0], hard[1]), scores_H)], dim=1)
         shared_CD = drawn if self.in_batch else drawn[rows:]
         row_P, column_P = found["masked"]

@@ -37,7 +37,7 @@ class RetrievalTask(MeasuredTask):
         label: rows are positives where it is above 0; "" for all rows.
         weight_field: column of sample weights, "" for none.
         in_batch: whether other rows' items are candidates.
-        most_hard: most hard negatives of a row.
+        most_hard: most hard negatives of a row; 0 for all that there are.
         temperature: similarities are divided by it.
         normalised: whether the model's vectors have length 1.
         several_interests: whether a user has several vectors outside training, of which the nearest scores.

@@ -68,6 +68,40 @@ def test_their_config_is_read_unchanged(model):
     assert load_text(THEIRS.replace("dssm {", f"{model} {{")).warnings == []
 
 
+MIND = """mind {
+        user_tower {
+            input: 'user' history_input: 'hist' user_mlp { hidden_units: [256, 128] }
+            capsule_config { max_k: 5 max_seq_len: 64 high_dim: 64 squash_pow: 0.2 }
+            concat_mlp { hidden_units: [256, 128] }
+        }
+        item_tower { input: 'item' mlp { hidden_units: [256, 128] } }
+        simi_pow: 20
+    }
+    feature_groups { group_name: 'hist' feature_names: 'click_50_seq__adgroup_id' group_type: SEQUENCE }"""
+DAT = """dat {
+        user_tower { input: 'user' augment_input: 'user_a' mlp { hidden_units: [16] } }
+        item_tower { input: 'item' augment_input: 'item_a' mlp { hidden_units: [16] } }
+    }
+    feature_groups { group_name: 'user_a' feature_names: 'user_id' group_type: DEEP }
+    feature_groups { group_name: 'item_a' feature_names: 'adgroup_id' group_type: DEEP }"""
+DSSM = THEIRS[THEIRS.index("    dssm {") : THEIRS.index("    metrics {")]
+
+
+@pytest.mark.parametrize("model", [MIND, DAT, DSSM.replace("output_dim: 64", "")])
+def test_what_their_loader_does_without_may_be_left_out(model):
+    # Their protos call these fields required, but their loader does not look: output_dim is then 0, no linear map.
+    config = load_text(THEIRS.replace(DSSM, model)).config.model_config
+    assert getattr(config, config.WhichOneof("model")).output_dim == 0
+    assert (config.dat.amm_u_weight, config.dat.amm_i_weight) == (0.5, 0.5)
+
+
+def test_a_hard_sampler_s_number_may_be_left_out():
+    hard = """hard_negative_sampler { hard_neg_edge_input_path: 'edges.txt' user_id_field: 'user_id'
+        user_input_path: 'users.txt' item_input_path:"""
+    text = THEIRS.replace("negative_sampler {\n        input_path:", hard)
+    assert load_text(text).config.data_config.hard_negative_sampler.num_hard_sample == 0
+
+
 @pytest.mark.parametrize(
     ("index", "text"),
     [

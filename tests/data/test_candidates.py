@@ -165,6 +165,22 @@ def test_hard_negatives_are_those_of_the_row_s_user(folder: Path):
     assert set(counts) == {3}
 
 
+def test_without_their_number_a_row_has_all_hard_negatives_of_its_user(folder: Path):
+    made = retrieval(folder, "hard", in_batch=False)
+    made.message.ClearField("num_hard_sample")
+    for batch in batches(made):
+        users = batch.features["user_id.values"].numpy()
+        row, place = batch.candidates["hard"].numpy()
+        items = batch.candidates["item_key"].numpy()[batch.size + 16 :]
+        # The row's own item is none of them.
+        own = batch.features["item_id.values"].numpy()[: batch.size]
+        expected = [
+            sorted({*range(u + 20, u + 30)} - {i}) if u % 2 == 0 else [] for u, i in zip(users, own, strict=True)
+        ]
+        assert [sorted(items[row == i]) for i in range(batch.size)] == expected
+        assert [place[row == i].tolist() for i in range(batch.size)] == [list(range(len(e))) for e in expected]
+
+
 @pytest.mark.parametrize("sampler", ["none", "v1", "hard_v2"])
 def test_batches_do_not_depend_on_workers_and_go_on_where_they_were_left(folder: Path, sampler: str):
     made = retrieval(folder, sampler, in_batch=True)

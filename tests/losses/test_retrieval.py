@@ -33,6 +33,7 @@ def pairs(
     normalised: bool = False,
     candidates: dict[str, Tensor] | None = None,
     keys: dict[str, Tensor] | None = None,
+    most_hard: int = 2,
     **predictions: Tensor,
 ) -> Pairs:
     rows = torch.arange(len(user))
@@ -42,7 +43,7 @@ def pairs(
         batch=Rows({"masked": masked} | (candidates or {}), keys or {}),
         weights=weights,
         in_batch=in_batch,
-        most_hard=2,
+        most_hard=most_hard,
         temperature=temperature,
         normalised=normalised,
     )
@@ -98,11 +99,12 @@ def test_info_nce_divides_cosines():
     assert build("info_nce { temperature: 0.5 }").sums(got).mean().item() == pytest.approx(expected, rel=1e-5)
 
 
-def test_hard_negatives_are_compared_with_their_row_only():
+@pytest.mark.parametrize("most_hard", [2, 0])
+def test_hard_negatives_are_compared_with_their_row_only(most_hard: int):
     # rows 2, one shared negative, hard ones of row 1: scores 0, 0 for row 0; 0, 0, log 3 for row 1
     hard = torch.tensor([[1], [0]])
     user, items = torch.ones(2, 1), torch.tensor([[0.0], [0.0], [0.0], [math.log(3)]])
-    got = pairs(user, items, in_batch=False, candidates={"hard": hard})
+    got = pairs(user, items, in_batch=False, candidates={"hard": hard}, most_hard=most_hard)
     expected = (math.log(2) + math.log(5)) / 2
     assert build(SOFTMAX).sums(got).mean().item() == pytest.approx(expected, rel=1e-6)
     assert got.contrast.num_negatives_B.tolist() == [1, 2]
@@ -312,6 +314,13 @@ def test_the_nearest_interest_scores_by_hand():
     halved = pairs(INTERESTS, TAKEN, candidates={"log_count": torch.full((3,), math.log(0.5))})
     expected = math.log(1 + 2 * (math.exp(1) + math.exp(-1))) + math.log(1 + 2 * (math.exp(6) + math.exp(2)))
     assert build(SOFTMAX).sums(halved).mean().item() == pytest.approx(expected / 2, rel=1e-6)
+
+
+def test_a_batch_may_have_no_hard_negative():
+    got = pairs(
+        torch.ones(2, 1), torch.ones(3, 1), candidates={"hard": torch.zeros(2, 0, dtype=torch.int64)}, most_hard=0
+    )
+    assert got.contrast.own_BK.tolist() == [[1], [1]]
 
 
 def test_hard_negatives_are_scored_by_the_nearest_interest():
