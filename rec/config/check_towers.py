@@ -17,6 +17,7 @@ def check_towers(config: Proto, features: Sequence[Named]) -> Iterator[ConfigErr
     """Refuses retrieval configs that cannot work; warns of settings without effect."""
     model_config, data = config.model_config, config.data_config
     towers, member = towers_of(model_config), data.WhichOneof("sampler")
+    yield from _check_id_delimiter(config)
     if is_tree_model(model_config):
         yield from check_tree(config)
         yield from _check_top_k(config.eval_config.top_k)
@@ -83,6 +84,18 @@ def check_towers(config: Proto, features: Sequence[Named]) -> Iterator[ConfigErr
         )
     yield from _unread(model_config, towers)
     yield from _unshared(model_config, model, towers, by_name)
+
+
+def _check_id_delimiter(config: Proto) -> Iterator[ConfigError]:
+    top_k, index, search = config.eval_config.top_k, config.export_config.index, config.model_config.tdm.search
+    columns = (top_k.relevant_field, top_k.seen_field, index.seen_field, search.seen_field)
+    if config.model_config.retrieval.id_delimiter and not any(columns):
+        yield ConfigError(
+            "id_delimiter has no effect",
+            config.model_config.retrieval,
+            "id_delimiter",
+            hint="name the column in relevant_field or seen_field",
+        )
 
 
 def _check_memory(config: Proto) -> Iterator[ConfigError]:

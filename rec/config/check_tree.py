@@ -36,7 +36,7 @@ def check_tree(config: Proto) -> Iterator[ConfigError]:
             hint="remove it; tdm { search { ... } } says how",
         )
     for field, _ in model_config.retrieval.ListFields():
-        if field.name != "item_input_path":
+        if field.name not in ("item_input_path", "id_delimiter"):
             raise ConfigError(
                 f"{field.name} has no effect: negatives of tdm are nodes of a tree",
                 model_config.retrieval,

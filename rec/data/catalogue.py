@@ -15,7 +15,13 @@ from rec.data import targets
 from rec.data.encoder import BadRows
 from rec.data.item_file import Items, Span, refuse_twice
 from rec.data.source import Source
-from rec.features.columns import explode, is_list, kind_of
+from rec.features.columns import explode, is_list, is_text, kind_of
+
+# What to do where texts were taken as one id each, but may be lists.
+LISTS_HINT = (
+    'a text is one id: if it holds several, name what is between them, retrieval { id_delimiter: ";" }, or write lists '
+    "to Parquet"
+)
 
 
 @dataclass(frozen=True)
@@ -157,14 +163,18 @@ class Users:
         path: what it reads, for messages.
         relevant: column of the relevant items: an id, or a list of ids.
         seen: column of the items that they had before, or "".
-        label: column whose rows count where it is above 0, for one relevant id a row; "" counts all.
+        label: column whose rows count where it is above 0, unless relevant ids are lists; "" counts all.
+        delimiter: see `item_lists`.
 
     Raises:
         DataError: ids of two kinds, numbers and texts.
     """
 
-    def __init__(self, source: Source, path: str, *, relevant: str, seen: str = "", label: str = "") -> None:
+    def __init__(
+        self, source: Source, path: str, *, relevant: str, seen: str = "", label: str = "", delimiter: str = ""
+    ) -> None:
         self._source, self.path, self.relevant, self._seen = source, path, relevant, seen
+        self._delimiter = delimiter
         self._label = "" if is_list(source.schema.field(relevant).type) else label
         kinds = [kind_of(source.schema.field(name).type)[1] for name in filter(None, (relevant, seen))]
         if len(set(kinds)) > 1:
@@ -173,6 +183,11 @@ class Users:
                 file=source.files[0],
                 column=seen,
             )
+
+    @property
+    def lists_hint(self) -> str:
+        """How to say that a text holds several ids; "" where the relevant ids are no texts, or it is said."""
+        return "" if self._delimiter or not pa.types.is_string(self.id_type) else LISTS_HINT
 
     @property
     def id_type(self) -> pa.DataType:
@@ -203,15 +218,24 @@ class Users:
                     yield self._block(batch.slice(start, most), file, numbers[start : start + most])
 
     def _block(self, rows: pa.RecordBatch, file: str, numbers: np.ndarray) -> UserBlock:
-        relevant = item_lists(rows.column(self.relevant))
-        seen = item_lists(rows.column(self._seen)) if self._seen else None
+        relevant = item_lists(rows.column(self.relevant), self._delimiter)
+        seen = item_lists(rows.column(self._seen), self._delimiter) if self._seen else None
         return UserBlock(rows, relevant, seen, file, numbers)
 
 
-def item_lists(column: pa.Array) -> ItemLists:
-    """Ids of a column of lists or of single ids; null is no id."""
-    leaves = explode(column)
+def item_lists(column: pa.Array, delimiter: str = "") -> ItemLists:
+    """Ids of a column of lists or of single ids; null is no id.
+
+    Args:
+        column: of the rows.
+        delimiter: between the ids of a text, where spaces around them do not count; "" takes a text as one id.
+    """
+    leaves = explode(column, delimiter)
     lengths = np.ones(len(column), np.int64) if leaves.lengths is None else leaves.lengths
     rows = np.repeat(np.arange(len(column)), lengths)
-    there = leaves.values.is_valid().to_numpy(zero_copy_only=False)
-    return ItemLists(rows[there], targets.keys(leaves.values.filter(pa.array(there))))
+    values = leaves.values
+    there = values.is_valid()
+    if delimiter and is_text(values.type):
+        values = pc.utf8_trim_whitespace(values.cast(pa.string()))
+        there = pc.fill_null(pc.not_equal(values, ""), False)
+    return ItemLists(rows[there.to_numpy(zero_copy_only=False)], targets.keys(values.filter(there)))

@@ -8,9 +8,9 @@ import numpy as np
 import pyarrow as pa
 
 from rec.config.errors import DataError
-from rec.data.catalogue import Catalogue, item_lists
+from rec.data.catalogue import LISTS_HINT, Catalogue, item_lists
 from rec.data.source import check_columns
-from rec.features.columns import INTEGER, TEXT, kind_of
+from rec.features.columns import INTEGER, TEXT, is_text, kind_of
 
 log = logging.getLogger(__name__)
 
@@ -21,10 +21,12 @@ class Seen:
     Args:
         column: of the users' rows, an id or a list of ids.
         ids: of the items. Numbers and texts are compared as what the column has.
+        delimiter: between the ids of a text; see `rec.data.catalogue.item_lists`.
     """
 
-    def __init__(self, column: str, ids: pa.Array) -> None:
-        self.column, self._ids = column, ids
+    def __init__(self, column: str, ids: pa.Array, *, delimiter: str = "") -> None:
+        self.column, self._ids, self._delimiter = column, ids, delimiter
+        self._texts = False
         self._catalogue: Catalogue | None = None
         self._named = self._known = 0
 
@@ -39,7 +41,8 @@ class Seen:
         if self._catalogue is None:
             ids = self._of_kind(column.type)
             self._catalogue = Catalogue([(ids, np.ones(len(ids)))])
-        lists = item_lists(column)
+            self._texts = is_text(column.type)
+        lists = item_lists(column, self._delimiter)
         items = self._catalogue.pairs(lists, users=rows.num_rows)[0]
         self._named, self._known = self._named + len(lists.keys), self._known + len(items.items)
         return np.split(items.items, np.cumsum(np.bincount(items.users, minlength=rows.num_rows))[:-1])
@@ -47,7 +50,12 @@ class Seen:
     def tell(self) -> None:
         """Warns where not one of all ids was that of an item, so that nothing was left out."""
         if self._named and not self._known:
-            log.warning('nothing was left out: none of the %d ids in "%s" is that of an item', self._named, self.column)
+            log.warning(
+                'nothing was left out: none of the %d ids in "%s" is that of an item%s',
+                self._named,
+                self.column,
+                f"; {LISTS_HINT}" if self._texts and not self._delimiter else "",
+            )
 
     def _of_kind(self, column: pa.DataType) -> pa.Array:
         kinds = kind_of(column)[1], kind_of(self._ids.type)[1]

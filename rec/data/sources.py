@@ -30,6 +30,7 @@ def open_source(
     *,
     columns: Sequence[str] | None,
     skip_bad: bool = False,
+    csv_texts: Sequence[str] = (),
 ) -> Source:
     """Find and inspect the files of an input path.
 
@@ -39,6 +40,7 @@ def open_source(
         encoder: which columns are needed, and as what.
         columns: what to read; None for everything there is.
         skip_bad: leave out files that cannot be opened.
+        csv_texts: columns that are texts in CSV whatever they look like: "7" in one row may be "7;8" in another.
 
     Raises:
         ConfigError: the config does not say how to read the files.
@@ -49,7 +51,8 @@ def open_source(
         types = {name: _SCALARS[kind] for name, kind in fields if kind in _SCALARS}
         source: Source = ParquetSource(path, columns, types=types, skip_bad=skip_bad)
     elif config.dataset_type == data_pb2.CsvDataset:
-        source = _csv(path, config, encoder, fields, columns, skip_bad)
+        texts = [(name, data_pb2.STRING) for name in csv_texts]
+        source = _csv(path, config, encoder, fields, columns, skip_bad, texts)
     else:
         name = data_pb2.DatasetType.Name(config.dataset_type)
         raise ConfigError(
@@ -96,6 +99,7 @@ def _csv(
     fields: list[tuple[str, int | None]],
     columns: Sequence[str] | None,
     skip_bad: bool,
+    texts: Sequence[tuple[str, int]],
 ) -> CsvSource:
     if len(config.delimiter.encode()) != 1:
         raise ConfigError(
@@ -118,7 +122,7 @@ def _csv(
         )
     types = _needed_types(encoder)
     # Lists and maps come as text in CSV; the encoder splits them.
-    types |= {name: _SCALARS.get(kind, pa.string()) for name, kind in fields if kind is not None}
+    types |= {name: _SCALARS.get(kind, pa.string()) for name, kind in [*fields, *texts] if kind is not None}
     return CsvSource(path, columns, names=names, types=types, delimiter=config.delimiter, skip_bad=skip_bad)
 
 

@@ -56,7 +56,8 @@ def run(loaded: Loaded, args: argparse.Namespace, world: World) -> None:
                 f"{predictor.manifest['step']}); run --mode index again",
                 file=str(job.model_dir / FOLDER),
             )
-        rows = found(loader, predictor, index, config.export_config.index)
+        delimiter = config.model_config.retrieval.id_delimiter
+        rows = found(loader, predictor, index, config.export_config.index, id_delimiter=delimiter)
         written = write_predictions(rows, output, rank=world.rank, world=world.size)
     finally:
         loader.close()
@@ -87,7 +88,8 @@ def tree_search(job: Job, args: argparse.Namespace) -> None:
         search = TreeSearch(
             index.tree, Predictor(export).score, encoder, beam=beam_of(settings, settings.top_k), device="cpu"
         )
-        rows = found_in_tree(loader, search, ids, leaves, settings)
+        delimiter = config.model_config.retrieval.id_delimiter
+        rows = found_in_tree(loader, search, ids, leaves, settings, id_delimiter=delimiter)
         written = write_predictions(rows, output, rank=world.rank, world=world.size)
     finally:
         loader.close()
@@ -96,7 +98,13 @@ def tree_search(job: Job, args: argparse.Namespace) -> None:
 
 
 def found_in_tree(
-    loader: Loader, search: TreeSearch, ids: pa.Array, leaves: np.ndarray, settings: tdm_pb2.TreeSearch
+    loader: Loader,
+    search: TreeSearch,
+    ids: pa.Array,
+    leaves: np.ndarray,
+    settings: tdm_pb2.TreeSearch,
+    *,
+    id_delimiter: str = "",
 ) -> Iterator[pa.RecordBatch]:
     """The loader's rows with `item_ids` and `scores`, the probabilities, behind them, from the best item down.
 
@@ -106,6 +114,7 @@ def found_in_tree(
         ids: of the items.
         leaves: numbers of their nodes.
         settings: how many are found, and what is left out.
+        id_delimiter: between the ids of a text.
     """
     import numpy as np
 
@@ -113,7 +122,7 @@ def found_in_tree(
 
     place = np.full(len(search.tree), -1)
     place[leaves] = np.arange(len(leaves))
-    seen = Seen(settings.seen_field, ids) if settings.seen_field else None
+    seen = Seen(settings.seen_field, ids, delimiter=id_delimiter) if settings.seen_field else None
     for batch in loader.epoch(0):
         if batch.filler:
             continue
@@ -128,10 +137,10 @@ def found_in_tree(
 
 
 def found(
-    loader: Loader, tower: Predictor, index: ItemIndex, settings: export_pb2.ItemIndex
+    loader: Loader, tower: Predictor, index: ItemIndex, settings: export_pb2.ItemIndex, *, id_delimiter: str = ""
 ) -> Iterator[pa.RecordBatch]:
     """The loader's rows with `item_ids` and `scores` behind them, lists from the nearest item down."""
-    seen = Seen(settings.seen_field, index.ids) if settings.seen_field else None
+    seen = Seen(settings.seen_field, index.ids, delimiter=id_delimiter) if settings.seen_field else None
     for batch in loader.epoch(0):
         if batch.filler:
             continue

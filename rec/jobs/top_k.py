@@ -171,8 +171,11 @@ def open_users(job: Job, path: str) -> Users:
     if label not in open_source(path, config.data_config, encoder, columns=None).schema.names:
         label = ""
     columns = [name for name in dict.fromkeys([*columns, label]) if name]
-    source = open_source(path, config.data_config, encoder, columns=columns)
-    return Users(source, path, relevant=settings.relevant_field, seen=settings.seen_field, label=label)
+    delimiter = config.model_config.retrieval.id_delimiter
+    texts = (settings.relevant_field, settings.seen_field) if delimiter else ()
+    source = open_source(path, config.data_config, encoder, columns=columns, csv_texts=texts)
+    relevant, seen = settings.relevant_field, settings.seen_field
+    return Users(source, path, relevant=relevant, seen=seen, label=label, delimiter=delimiter)
 
 
 def as_json(report: TopKReport, about: Mapping[str, Any]) -> dict[str, Any]:

@@ -78,8 +78,9 @@ def measure(
     if diverse is not None:
         report = replace(report, metrics=report.metrics | diverse.metrics())
     if report.unknown == report.relevant:
+        hint = f"; {users.lists_hint}" if report.relevant and users.lists_hint else ""
         raise DataError(
-            "no relevant item is in the item file" if report.relevant else "no row has a relevant item",
+            f"no relevant item is in the item file{hint}" if report.relevant else "no row has a relevant item",
             file=users.path,
             column=users.relevant,
         )

@@ -117,6 +117,13 @@ def test_settings_that_no_index_can_have_are_refused(index, text):
         load_text(THEIRS + f"export_config {{ index {{ {index} }} }}")
 
 
+def test_a_delimiter_of_ids_needs_a_column_of_them():
+    text = THEIRS.replace("losses {", 'retrieval { id_delimiter: ";" } losses {')
+    (warning,) = load_text(text).warnings
+    assert "id_delimiter has no effect; name the column in relevant_field or seen_field" in str(warning)
+    assert load_text(text + 'export_config { index { seen_field: "had" } }').warnings == []
+
+
 def test_attributes_need_something_between_them():
     with pytest.raises(ConfigError, match="attr_delimiter is empty"):
         load_text(THEIRS.replace(r'attr_delimiter: "\x02"', 'attr_delimiter: ""'))

@@ -30,6 +30,13 @@ def test_a_column_of_single_ids_is_one_item_a_row():
     assert had(pa.array([7, 8, 9]), pa.array([9, None, 7], pa.int32())) == [[2], [], [0]]
 
 
+@pytest.mark.parametrize("ids", [pa.array([7, 8, 9]), pa.array(["7", "8", "9"])])
+def test_texts_are_lists_between_delimiters(ids):
+    column = pa.array(["9;7", "", None, "5; 8 ;", "8"])
+    seen = Seen("seen", ids, delimiter=";")(pa.record_batch({"seen": column}))
+    assert [numbers.tolist() for numbers in seen] == [[2, 0], [], [], [1], [1]]
+
+
 def test_numbers_are_no_words():
     with pytest.raises(DataError, match=r'column "seen": has numbers, but the ids of the items are texts.*a[78]'):
         had(pa.array(["a7", "a8"]), pa.array([[7]]))
@@ -45,7 +52,7 @@ def test_where_no_id_is_an_item_it_is_told(caplog):
     seen(pa.record_batch({"seen": ["7;8", "8;7"]}))
     with caplog.at_level(logging.WARNING):
         seen.tell()
-    assert 'none of the 2 ids in "seen" is that of an item' in caplog.text
+    assert 'none of the 2 ids in "seen" is that of an item; a text is one id: if it holds several' in caplog.text
     caplog.clear()
     seen(pa.record_batch({"seen": ["7", "5"]}))
     seen.tell()

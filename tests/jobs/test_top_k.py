@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.csv as csv
 import pyarrow.parquet as pq
 import pytest
 
@@ -124,7 +125,7 @@ def test_one_item_a_row_counts_where_its_label_is_positive(trained):
         ),
         ('relevant_field: "item_id"', 'item_id_field: "item_id"', WRONG_CONFIG, "no item file says"),
         ('relevant_field: "item_idd"', "", WRONG_DATA, 'did you mean "item_id"'),
-        ('relevant_field: "city"', "", WRONG_DATA, "no relevant item is in the item file"),
+        ('relevant_field: "city"', "", WRONG_DATA, "no relevant item is in the item file; a text is one id: if it"),
         ('relevant_field: "item_id" seen_field: "city"', "", WRONG_DATA, "holds ids of kind string"),
     ],
 )
@@ -166,6 +167,29 @@ def test_ids_that_the_item_file_lacks_are_misses_or_an_error(trained, tmp_path, 
     pq.write_table(pq.read_table(tmp_path / "users.parquet").slice(1), tmp_path / "users.parquet")
     assert run(sets, "--mode", "top_k", "--input", str(tmp_path / "users.parquet")) == WRONG_DATA
     assert "no relevant item is in the item file" in capsys.readouterr().err
+
+
+def test_a_csv_file_has_lists_as_texts(trained, tmp_path):
+    lists = pq.read_table(trained / "users.parquet").slice(0, 12)
+    lists = lists.drop_columns(["tags"]).append_column("tags", pa.nulls(12, pa.string()))
+    top_k, items = 'relevant_field: "item_ids" seen_field: "seen_ids" top_k: 20', f"{trained}/items.parquet"
+    retrieval = f'item_id_field: "item_id" item_input_path: "{items}"'
+    texts = lists
+    for name in ("item_ids", "seen_ids"):
+        # The first rows look like numbers: one item each.
+        values = sorted(lists[name].to_pylist(), key=len)
+        lists = lists.set_column(lists.column_names.index(name), name, pa.array(values, lists[name].type))
+        values = [";".join(map(str, row)) for row in values]
+        texts = texts.set_column(texts.column_names.index(name), name, pa.array(values))
+    pq.write_table(lists, tmp_path / "users.parquet")
+    csv.write_csv(texts, tmp_path / "users.csv")
+    found = []
+    for file, kind in (("users.parquet", ""), ("users.csv", "dataset_type: CsvDataset with_header: true")):
+        sets = [*settings(trained, top_k, f'{retrieval} id_delimiter: ";"'), f"data_config {{ {kind} }}"]
+        assert run(sets, "--mode", "top_k", "--input", str(tmp_path / file)) == 0
+        found.append(json.loads((trained / "model/top_k.json").read_text()))
+    assert found[0]["metrics"] == found[1]["metrics"]
+    assert found[0]["relevant"] == sum(map(len, lists["item_ids"].to_pylist()))
 
 
 def test_lists_of_a_tree_are_not_rearranged():
