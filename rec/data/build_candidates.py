@@ -14,7 +14,7 @@ from rec.config.registry import oneof
 from rec.data.candidates import Candidates
 from rec.data.edges import Edges
 from rec.data.encoder import Encoder
-from rec.data.frequency import Frequency
+from rec.data.frequency import MOST_ROWS, Frequency
 from rec.data.identity import ItemIdentity
 from rec.data.item_file import ItemFile
 from rec.data.items import ItemTable
@@ -26,6 +26,9 @@ from rec.features.towers import tower_features
 from rec.protos import pipeline_pb2
 
 log = logging.getLogger(__name__)
+
+# Training rows whose items are looked up in the item file, where nothing else counts them: a share of 1e-5 shows.
+_LOOKED_AT = 1_000_000
 
 
 class Retrieval:
@@ -136,19 +139,36 @@ class Retrieval:
     @cached_property
     def frequency(self) -> Frequency:
         """Shares of the items among the training rows."""
+        return self._count(MOST_ROWS)
+
+    def _count(self, most: int) -> Frequency:
         identity = self.identity
         encoder = Encoder([] if identity.column else self.item_features)
         source = self._source(encoder, [identity.column] if identity.column else encoder.columns)
-        return Frequency(source, encoder, identity, seed=self.config.train_config.seed)
+        return Frequency(source, encoder, identity, seed=self.config.train_config.seed, most=most)
 
     def training(self) -> Candidates:
-        """Candidates of training batches."""
+        """Candidates of training batches. Warns of items of training rows that the item file lacks."""
+        frequency = self.frequency if (self.in_batch or self.remembered) and self.settings.logq_correction else None
+        if self.message is not None:
+            self._warn_of_lacking(frequency or self._count(_LOOKED_AT))
         return self._candidates(
             self._sampler(self.message.num_sample) if self.message is not None else None,
-            self.frequency if (self.in_batch or self.remembered) and self.settings.logq_correction else None,
+            frequency,
             mask_prob=self.config.data_config.negative_sample_mask_prob,
             remembered=self.remembered,
         )
+
+    def _warn_of_lacking(self, frequency: Frequency) -> None:
+        items, share = frequency.lacking(self.table)
+        if items:
+            log.warning(
+                "the item file lacks %d items of the training rows, those of %.3g %% of %d rows: they are learnt from, "
+                "but never drawn as negatives, and neither ranked nor indexed; add them to it",
+                items,
+                100 * share,
+                frequency.rows,
+            )
 
     def evaluation(self) -> Candidates:
         """Candidates of evaluation batches, which are no draws by the frequencies of training."""

@@ -11,6 +11,7 @@ import pyarrow as pa
 
 from rec.data.encoder import BadRows, Encoder
 from rec.data.identity import ItemIdentity
+from rec.data.items import ItemTable
 from rec.data.shared import SharedArrays
 from rec.data.source import Source
 
@@ -57,6 +58,11 @@ class Frequency:
             return np.full(len(keys), unseen, np.float32)
         at = np.minimum(np.searchsorted(known, keys), len(known) - 1)
         return np.where(known[at] == keys, self.arrays["log_share"][at], unseen)
+
+    def lacking(self, table: ItemTable) -> tuple[int, float]:
+        """Items that a catalogue lacks, and the share of the rows that they have."""
+        unknown = table.find(self.arrays["key"]) < 0
+        return int(unknown.sum()), float(np.exp(self.arrays["log_share"][unknown].astype(np.float64)).sum())
 
 
 def _keys(source: Source, encoder: Encoder, identity: ItemIdentity, seed: int, most: int) -> Iterator[np.ndarray]:

@@ -57,7 +57,9 @@ def run(loaded: Loaded, args: argparse.Namespace, world: World) -> None:
     say("\n".join(f"  - {warning}" for warning in [*loaded.warnings, *noted.texts]) or "  nothing")
     say("\n# data\n")
     try:
-        say(_data(job, trainer))
+        with _Noted() as noted:
+            report = _data(job, trainer)
+        say("\n".join([report, *(f"  - {warning}" for warning in noted.texts)]))
     except DataError:
         say("  the config is fine, but its data is not there or wrong:")
         raise

@@ -265,6 +265,21 @@ def test_items_are_the_same_where_all_features_are():
     assert len(set(keys.tolist())) == 3
 
 
+@pytest.mark.parametrize("in_batch", [True, False])
+def test_items_of_rows_that_the_item_file_lacks_are_counted(folder: Path, in_batch: bool, caplog, tmp_path: Path):
+    rows = pq.read_table(folder / "rows.parquet")["item_id"].to_numpy()
+    pq.write_table(pq.read_table(folder / "items.parquet").slice(3), tmp_path / "items.parquet")
+    made = retrieval(folder, "v1", in_batch=in_batch)
+    made.training()
+    assert "the item file lacks" not in caplog.text
+    made = retrieval(folder, "v1", in_batch=in_batch)
+    made.message.input_path = str(tmp_path / "items.parquet")
+    made.training()
+    (said,) = (record.getMessage() for record in caplog.records if record.levelname == "WARNING")
+    share = 100 * (rows < 3).mean()
+    assert f"the item file lacks 3 items of the training rows, those of {share:.3g} % of 200 rows: they are" in said
+
+
 MEMORY = "retrieval { cross_batch_memory { size: 100 } }"
 
 

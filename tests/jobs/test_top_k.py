@@ -145,6 +145,14 @@ def test_a_check_looks_for_the_users_and_their_columns(trained, tmp_path, capsys
     )
 
 
+def test_a_check_tells_of_items_that_the_item_file_lacks(trained, tmp_path, capsys):
+    pq.write_table(pq.read_table(trained / "items.parquet").slice(0, 190), tmp_path / "items.parquet")
+    sampler = f"""data_config {{ negative_sampler {{ input_path: "{tmp_path}/items.parquet" num_sample: 16
+      item_id_field: "item_id" attr_fields: ["item_id", "cate_id"] }} }}"""
+    assert run([*overrides(trained), sampler], "--mode", "check") == 0
+    assert "\n  - the item file lacks 10 items of the training rows" in capsys.readouterr().out
+
+
 def test_an_unreadable_user_is_told_with_its_row(trained, tmp_path, capsys):
     rows = pq.read_table(trained / "users.parquet")
     users = rows["user_id"].to_pylist()
