@@ -77,6 +77,8 @@ def check_towers(config: Proto, features: Sequence[Named]) -> Iterator[ConfigErr
             model,
             hint="set in_batch_negative: true, or a negative_sampler in data_config",
         )
+    else:
+        yield from _check_in_batch(model, data)
     yield from _check_memory(config)
     if model_config.HasField("num_class") and model_config.num_class != 1:
         raise ConfigError(
@@ -95,6 +97,26 @@ def _check_id_delimiter(config: Proto) -> Iterator[ConfigError]:
             config.model_config.retrieval,
             "id_delimiter",
             hint="name the column in relevant_field or seen_field",
+        )
+
+
+def _check_in_batch(model: Proto, data: Proto) -> Iterator[ConfigError]:
+    """A batch of one row has no negatives in it."""
+    if data.batch_size == 1:
+        raise ConfigError(
+            f"batch_size is 1, where {model.DESCRIPTOR.name} has no negatives but the other rows of a batch: it would "
+            "learn nothing",
+            data,
+            "batch_size",
+            hint="set a larger one (gradient_accumulation_steps do not help), or add a negative_sampler",
+        )
+    if data.eval_batch_size == 1:
+        yield ConfigError(
+            "eval_batch_size is 1: a row has no negatives but the others of its batch, so its positive always ranks "
+            "first",
+            data,
+            "eval_batch_size",
+            hint="set a larger one, or add a negative_sampler",
         )
 
 

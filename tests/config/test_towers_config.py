@@ -117,6 +117,23 @@ def test_settings_that_no_index_can_have_are_refused(index, text):
         load_text(THEIRS + f"export_config {{ index {{ {index} }} }}")
 
 
+IN_BATCH = THEIRS[: THEIRS.index("    negative_sampler {")] + THEIRS[THEIRS.index("}\nfeature_configs {") :].replace(
+    "output_dim: 64", "output_dim: 64 in_batch_negative: true"
+)
+
+
+@pytest.mark.parametrize("memory", ["", "retrieval { cross_batch_memory { size: 9 } }"])
+def test_a_batch_of_one_row_has_no_in_batch_negatives(memory):
+    assert load_text(IN_BATCH).warnings == []
+    one = IN_BATCH.replace("batch_size: 8192", "batch_size: 1").replace("losses {", f"{memory} losses {{")
+    with pytest.raises(ConfigError, match="batch_size is 1, where DSSM has no negatives but the other rows of a batch"):
+        load_text(one)
+    (warning,) = load_text(IN_BATCH.replace("num_workers", "eval_batch_size: 1 num_workers")).warnings
+    assert "its positive always ranks first; set a larger one" in str(warning)
+    sampled = THEIRS.replace("batch_size: 8192", "batch_size: 1 eval_batch_size: 1")
+    assert load_text(sampled.replace("output_dim: 64", "output_dim: 64 in_batch_negative: true")).warnings == []
+
+
 def test_a_delimiter_of_ids_needs_a_column_of_them():
     text = THEIRS.replace("losses {", 'retrieval { id_delimiter: ";" } losses {')
     (warning,) = load_text(text).warnings

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import pytest
 import torch
@@ -109,6 +109,19 @@ def test_hard_negatives_are_compared_with_their_row_only(most_hard: int):
     assert build(SOFTMAX).sums(got).mean().item() == pytest.approx(expected, rel=1e-6)
     assert got.contrast.num_negatives_B.tolist() == [1, 2]
     assert got.contrast.ranks().tolist() == [2, 3]
+
+
+@pytest.mark.parametrize("text", [*CONTRASTIVE, "amm_loss {}", 'category_alignment_loss { grouping_key: "cate" }'])
+def test_a_batch_whose_weights_are_all_zero_costs_nothing(text):
+    made = drawn(weights=torch.zeros(6), keys={"cate": torch.tensor([0, 0, 1, 1, 2, 2])})
+    vectors = [made.predictions[name] for name in ("user_embedding", "item_embedding")]
+    augmented = {name: torch.ones(6, 3, requires_grad=True) for name in ("user_augmented", "item_augmented")}
+    made = replace(made, predictions={**made.predictions, **augmented})
+    loss = build(text).sums(made).mean()
+    assert loss.item() == 0
+    loss.backward()
+    for tensor in (*vectors, *augmented.values()):
+        assert tensor.grad is None or torch.equal(tensor.grad, torch.zeros_like(tensor))
 
 
 def test_a_masked_pair_is_no_negative_of_any_loss():
