@@ -113,7 +113,13 @@ def _is_parquet(path: str) -> bool:
         names = os.listdir(path)
         return any(name.lower().endswith(parquet_source.SUFFIXES) for name in names)
     files = find_files(path, (*parquet_source.SUFFIXES, *csv_source.SUFFIXES))
-    return all(name.lower().endswith(parquet_source.SUFFIXES) for name in files)
+    kinds = [parquet_source.is_parquet(name) for name in files]
+    if len(set(kinds)) > 1:
+        raise DataError(
+            f"is Parquet, but {files[kinds.index(False)]} is text: a table is of one kind",
+            file=files[kinds.index(True)],
+        )
+    return kinds[0]
 
 
 @dataclass(frozen=True)

@@ -163,6 +163,14 @@ def _open(name: str) -> pq.ParquetFile:
         raise DataError(_what_is_wrong(handle), file=name) from err
 
 
+def is_parquet(name: str) -> bool:
+    """Whether a file is Parquet: by its name, or where that says nothing of it, by how it begins."""
+    if name.lower().endswith(SUFFIXES):
+        return True
+    with open_binary(name) as file:
+        return bytes(file.read(len(_MAGIC))) == _MAGIC
+
+
 def _what_is_wrong(file: Any) -> str:
     """Why a file is not readable as Parquet, in words of our own: pyarrow's change with its version."""
     size = file.seek(0, 2)

@@ -15,7 +15,7 @@ from google.protobuf import text_format
 from rec.config.errors import DataError
 from rec.data.edges import Edges
 from rec.data.encoder import Encoder
-from rec.data.item_file import ItemFile
+from rec.data.item_file import ItemFile, TableFile
 from rec.data.items import ItemTable
 from rec.data.shared import SharedArrays
 from rec.features.build import build_features
@@ -87,6 +87,21 @@ def test_items_of_every_format_are_what_the_encoder_says_of_the_rows(write, tmp_
     for name, array in expected.items():
         assert got[name].dtype == array.dtype, name
         np.testing.assert_array_equal(got[name], array, err_msg=name)
+
+
+def test_a_parquet_file_is_known_whatever_its_name(tmp_path: Path, features):
+    expected = table(parquet_file(tmp_path), features)
+    for name in ("items", "items.csv"):
+        found = table(str(Path(parquet_file(tmp_path)).rename(tmp_path / name)), features)
+        assert np.array_equal(found.arrays["key"], expected.arrays["key"])
+        assert np.array_equal(found.log_q, expected.log_q)
+
+
+def test_files_of_two_kinds_are_no_table(tmp_path: Path):
+    paths = parquet_file(tmp_path), text_file(tmp_path)
+    for given in (paths, paths[::-1]):
+        with pytest.raises(DataError, match=r"items.parquet: is Parquet, but .*items.txt is text"):
+            TableFile(",".join(given))
 
 
 def test_hidden_items_are_what_the_encoder_says_of_hidden_rows(tmp_path: Path):
