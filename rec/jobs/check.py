@@ -52,7 +52,7 @@ def run(loaded: Loaded, args: argparse.Namespace, world: World) -> None:
     say(f"# feature groups\n\n{_groups(network)}\n")
     say(f"# tables\n\n{_tables(job, network)}\n")
     say(f"# parameters\n\n{_parameters(network)}\n")
-    say(f"# memory\n\n{_memory(job, network)}\n")
+    say(f"# memory\n\n{_memory(job, network, trainer)}\n")
     say("# suspicious\n")
     say("\n".join(f"  - {warning}" for warning in [*loaded.warnings, *noted.texts]) or "  nothing")
     say("\n# data\n")
@@ -173,18 +173,23 @@ def _parameters(network: Network) -> str:
     return table(("module", "parameters"), rows)
 
 
-def _memory(job: Job, network: Network) -> str:
+def _memory(job: Job, network: Network, trainer: Trainer) -> str:
+    from rec.tasks import RetrievalTask
+
     kind = job.config.train_config.sparse_optimizer.WhichOneof("optimizer")
     specs = network.embedding.table_specs.values()
     tables = sum(map(_bytes, specs))
     per_row = STATE_PER_ROW.get(kind or "", lambda dim: 0)
     state = sum(4 * spec.rows * per_row(spec.dim) for spec in specs if spec.trainable)
     dense = 4 * sum(p.numel() for n, p in network.named_parameters() if not n.startswith("embedding.tables."))
+    memories = [task.memory for task in trainer.tasks if isinstance(task, RetrievalTask) and task.memory is not None]
+    past = sum(memory.nbytes(network.model.item_width) for memory in memories)
     rows = [
         ("tables", size(tables)),
         ("their optimizer state", size(state)),
         ("dense weights, gradients, optimizer state (4x)", size(4 * dense)),
-        ("in all, on every process", size(tables + state + 4 * dense)),
+        *([("cross-batch memory", size(past))] if memories else []),
+        ("in all, on every process", size(tables + state + 4 * dense + past)),
     ]
     return table(("what", "size"), rows)
 

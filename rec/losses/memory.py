@@ -79,6 +79,14 @@ class CrossBatchMemory:
         self._kept: dict[str, Tensor] = {}
         self._next = self.filled = 0
 
+    def nbytes(self, width: int) -> int:
+        """Bytes that it takes once it has an entry.
+
+        Args:
+            width: of the vectors of items.
+        """
+        return self.size * (4 * width + 8 + 4 * (len(self._names) - 2))
+
     def of(self, batch: Batch) -> Remembered | None:
         """Its entries as negatives of the rows of a batch; None while it is empty.
 

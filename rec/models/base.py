@@ -31,7 +31,12 @@ class Model(nn.Module):
     tells widths before any data; a class named in `custom_model` takes `(groups, *, num_class, ...)`.
     The config is read in the constructor only, and `forward` never branches on tensors, so that a
     model can be traced by FX and scripted.
+
+    Attributes:
+        item_width: of a retrieval model, width D of "item_embedding".
     """
+
+    item_width: int = 0
 
     @abstractmethod
     def forward(self, groups: dict[str, Tensor]) -> dict[str, Tensor]:

@@ -33,7 +33,8 @@ class ComiRec(Model):
         item = flat_group(groups, config.item_tower.input, config.item_tower, "input")
         self.history, self.item = history.name, item.name
         self.item_tower = tower_of(config, config.item_tower, item.width)
-        self.extractor = _extractor(user, history, self.item_tower.out_features)
+        self.item_width = self.item_tower.out_features
+        self.extractor = _extractor(user, history, self.item_width)
         self.normalise = config.similarity == simi_pb2.COSINE
 
     def forward(self, groups: dict[str, Tensor]) -> dict[str, Tensor]:

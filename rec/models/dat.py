@@ -31,7 +31,8 @@ class DAT(Model):
             raise ConfigError(f"id_dropout is {config.id_dropout:g}, expected within [0, 1)", config, "id_dropout")
         self.user = _Side(config, config.user_tower, groups)
         self.item = _Side(config, config.item_tower, groups)
-        same_width(config, user=self.user.tower.out_features, item=self.item.tower.out_features)
+        self.item_width = self.item.tower.out_features
+        same_width(config, user=self.user.tower.out_features, item=self.item_width)
 
     def forward(self, groups: dict[str, Tensor]) -> dict[str, Tensor]:
         """Groups to "user_embedding", "user_augmented" [B, D] and "item_embedding", "item_augmented" [items, D]."""

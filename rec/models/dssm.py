@@ -30,7 +30,8 @@ class DSSM(Model):
         ]
         self.user_tower = tower_of(config, config.user_tower, widths[0])
         self.item_tower = tower_of(config, config.item_tower, widths[1])
-        same_width(config, user=self.user_tower.out_features, item=self.item_tower.out_features)
+        self.item_width = self.item_tower.out_features
+        same_width(config, user=self.user_tower.out_features, item=self.item_width)
 
     def forward(self, groups: dict[str, Tensor]) -> dict[str, Tensor]:
         """Groups to "user_embedding" [B, D] and "item_embedding" [items, D]."""

@@ -59,7 +59,8 @@ class MIND(Model):
             normalise=config.similarity == simi_pb2.COSINE,
         )
         self.item_tower = tower_of(config, config.item_tower, item.width)
-        same_width(config, user=self.interest_tower.out_features, item=self.item_tower.out_features)
+        self.item_width = self.item_tower.out_features
+        same_width(config, user=self.interest_tower.out_features, item=self.item_width)
         self.power, self.normalise = config.simi_pow, config.similarity == simi_pb2.COSINE
 
     def forward(self, groups: dict[str, Tensor]) -> dict[str, Tensor]:

@@ -33,6 +33,7 @@ class YouTubeDNN(Model):
         self.user, self.item = user.name, item.name
         self.item_tower = tower_of(config, config.item_tower, item.width)
         mlp, width = mlp_of(config.user_tower.mlp, user.width), self.item_tower.out_features
+        self.item_width = width
         if not config.user_linear and mlp.out_features != width:
             raise ConfigError(
                 f"without user_linear the user's vector is {mlp.out_features} wide, an item's {width}",

@@ -82,6 +82,9 @@ class Task(ABC):
             device: where predictions are.
         """
 
+    def begin_anew(self) -> None:  # noqa: B027
+        """Told at the start of a fine-tuning, which takes weights but nothing that tasks remember."""
+
     def denominators(self, batch: Batch) -> dict[str, Tensor] | None:
         """Denominators of the losses, where they can be told without predictions; else None."""
         return None

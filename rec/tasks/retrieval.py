@@ -96,6 +96,10 @@ class RetrievalTask(MeasuredTask):
                 "one of another size, or with other negatives beside it" if own else "none",
             )
 
+    def begin_anew(self) -> None:
+        if self.memory is not None:
+            log.info("cross_batch_memory begins empty: fine_tune_checkpoint gives weights only")
+
     @torch.no_grad()
     def update(self, metrics: Mapping[str, Metric], predictions: Predictions, batch: Batch) -> None:
         own = self.own(metrics)

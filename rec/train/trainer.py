@@ -402,6 +402,8 @@ class Trainer:
         if self.train_config.fine_tune_checkpoint:
             source = find_checkpoint(self.train_config.fine_tune_checkpoint)
             state.fine_tune(self.network, source, read_param_map(self.train_config))
+            for task in self.tasks:
+                task.begin_anew()
         ranks.broadcast(list(state.dense_tensors(self.network).values()))
         if self.ema is not None:
             self.ema.reset()

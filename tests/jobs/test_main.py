@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import pyarrow.parquet as pq
@@ -85,6 +86,13 @@ def test_check_reports_and_writes_nothing(tmp_path, capsys):
         assert part in text
     assert "one step of training works" in text
     assert not (folder / "model").exists()
+
+
+def test_check_counts_a_cross_batch_memory(tmp_path, capsys):
+    folder, retrieval = write_tiny(tmp_path), "model_config { retrieval { cross_batch_memory { size: 10000 } } }"
+    assert run(folder, "--mode", "check", "--set", retrieval, config="configs/tiny/dssm.config") == 0
+    # 10,000 entries: vectors of 16 numbers, 8 bytes of key, 4 of the share
+    assert re.search(rf"cross-batch memory +{10_000 * (4 * 16 + 8 + 4) / 2**10:.1f} KiB\n", capsys.readouterr().out)
 
 
 def test_check_without_data_reports_all_else_and_exits_3(tmp_path, capsys):

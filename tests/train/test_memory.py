@@ -62,14 +62,17 @@ def batches(made: Job, count: int) -> list[Batch]:
 
 @pytest.mark.parametrize("name", MODELS)
 def test_every_model_is_compared_with_the_items_of_earlier_steps(name: str, data: Path, tmp_path: Path):
-    losses = {}
+    losses, memory = {}, None
     for kept in ("", MEMORY):
         made = job(name, data, kept) if kept else job(name, data)
-        step = trainer(made, tmp_path / f"{bool(kept)}").step_fn
+        trained = trainer(made, tmp_path / f"{bool(kept)}")
+        step, memory = trained.step_fn, task_of(trained).memory
         losses[kept] = [float(step([batch], step=i + 1).loss) for i, batch in enumerate(batches(made, 3))]
     assert losses[""][:2] == losses[MEMORY][:2]  # warm-up
     # The correction keeps the sum over negatives where it was, so a softmax alone does not tell by how much.
     assert losses[""][2] != losses[MEMORY][2]
+    entries = [tensor for name, tensor in memory.state().items() if name != "cursor"]
+    assert memory.nbytes(trained.network.model.item_width) == sum(tensor.nbytes for tensor in entries)
 
 
 @pytest.mark.parametrize(
@@ -147,14 +150,17 @@ def test_a_checkpoint_without_a_memory_is_gone_on_from_with_an_empty_one(
         assert task_of(other).memory is None or task_of(other).memory.filled == 0
 
 
-def test_fine_tuning_begins_with_an_empty_memory(data: Path, tmp_path: Path):
+def test_fine_tuning_begins_with_an_empty_memory(data: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture):
+    said = "cross_batch_memory begins empty: fine_tune_checkpoint gives weights only"
     trainer(job("dssm", data, MEMORY, "train_config { num_epochs: 1 }"), tmp_path / "first").train()
     for more in ((), (MEMORY,)):
         tuned = trainer(
             job("dssm", data, *more, f'train_config {{ fine_tune_checkpoint: "{tmp_path / "first"}" }}'),
             tmp_path / "second",
         )
-        tuned._start()
+        with caplog.at_level(logging.INFO):
+            tuned._start()
+        assert (said in caplog.text) == bool(more)
         assert tuned.step == 0
         assert task_of(tuned).memory is None or task_of(tuned).memory.filled == 0
 
