@@ -153,6 +153,16 @@ def test_gowalla_rows(graph, tmp_path):
     assert pq.read_table(tmp_path / "o/train").equals(pq.read_table(tmp_path / "again/train"))
 
 
+def test_gowalla_with_the_same_history_for_all_rows_of_a_user(graph, tmp_path):
+    info = gowalla.convert(graph, tmp_path / "o", length=3, histories="same")
+    assert info["histories"] == "same"
+    test = {user: history for user, history in read(tmp_path / "o", "test", "user_id", "hist__item_id")}
+    assert {user: len(history) for user, history in test.items()} == {1: 3, 2: 1, 4: 2}
+    train = read(tmp_path / "o", "train", "user_id", "hist__item_id")
+    assert len(train) == 8
+    assert all(history == test[user] for user, history in train)
+
+
 def test_gowalla_holds_out_a_share_of_training(graph, tmp_path):
     info = gowalla.convert(graph, tmp_path / "o", valid_share=0.4)
     assert info["rows"] == {"items": 7, "test": 3, "train": 6, "valid": 1}

@@ -62,6 +62,10 @@ DATASETS = {
 # What the options mean, wherever they are; defaults are those of `convert`.
 OPTIONS: dict[str, dict[str, Any]] = {
     "buckets": {"help": "parts of the join; more need less memory"},
+    "histories": {
+        "help": "of training rows: the user's other items, or the same as in the test",
+        "choices": gowalla.HISTORIES,
+    },
     "history": {"help": "which ratings: of 4-5, or all", "choices": movielens_history.HISTORIES},
     "latest": {"help": "of prefixes, the most rows of a user, the latest; 0: all"},
     "length": {"help": "longest history"},

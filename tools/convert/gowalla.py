@@ -17,20 +17,29 @@ from tools.convert.output import Output
 from tools.convert.user_items import UserItems, grouped, read_user_items
 
 BLOCK_ROWS = 65_536
+HISTORIES = ("others", "half", "same")
 
 
 def convert(
-    path: str | Path, output: str | Path, *, length: int = 50, valid_share: float = 0.0, seed: int = 2024
+    path: str | Path,
+    output: str | Path,
+    *,
+    length: int = 50,
+    histories: str = "others",
+    valid_share: float = 0.0,
+    seed: int = 2024,
 ) -> dict:
     """Write train (a row a check-in), test (a row a user) and items; returns the info.
 
-    The history of a training row are others of the user's training items, drawn anew for each row's item, never the
-    item itself; that of a test row are training items. Ids are the file's plus 1, so that 0 is free.
+    Ids are the file's plus 1, so that 0 is free.
 
     Args:
         path: folder with train.txt and test.txt, plain or .gz.
         output: folder of the splits.
         length: longest history.
+        histories: of training rows. "others": of the user's other training items, drawn anew for each row's item, never
+            the item itself. "half": half of the user's items (rounded up), whether the row's is among them or not. "same": that of the user's test row for all of its rows, as BARS has it; the row's item is
+            mostly among them.
         valid_share: of each user's training items (rounded down), moved into a split `valid` of the test's form.
         seed: of the order of rows and histories, and of what is held out.
     """
@@ -47,7 +56,7 @@ def convert(
     with Output(output) as out:
         order = draw.permutation(len(train.items))
         for start in range(0, len(order), BLOCK_ROWS):
-            out.write("train", _pairs(train, order[start : start + BLOCK_ROWS], length))
+            out.write("train", _pairs(train, order[start : start + BLOCK_ROWS], length, histories, draw))
         for split, part in held.items():
             out.write(split, _users(train, part, length))
         known, counts = np.arange(1, size), np.bincount(train.items, minlength=size)
@@ -56,6 +65,7 @@ def convert(
             "dataset": "gowalla",
             "protocol": "LightGCN's split",
             "length": length,
+            "histories": histories,
             "valid_share": valid_share,
             "seed": seed,
             "users": len(train.user),
@@ -86,14 +96,20 @@ def _part(data: UserItems, chosen: np.ndarray) -> UserItems:
     return grouped(data.user[data.row[chosen]], data.items[chosen])
 
 
-def _pairs(train: UserItems, places: np.ndarray, length: int) -> pa.Table:
-    """A row for each of some check-ins, with the items that follow it in its user's circle as the history."""
+def _pairs(train: UserItems, places: np.ndarray, length: int, histories: str, draw: np.random.Generator) -> pa.Table:
+    """A row for each of some check-ins, with a part of the circle of its user's items as the history."""
     row = train.row[places]
     start, count = train.offsets[row], train.lengths[row]
-    steps = np.minimum(count - 1, length)
+    # From which place on, and how many.
+    first, steps = {
+        "others": (places - start + 1, count - 1),
+        "half": (draw.integers(count), (count + 1) // 2),
+        "same": (np.zeros_like(places), count),
+    }[histories]
+    steps = np.minimum(steps, length)
     offsets = np.concatenate([[0], np.cumsum(steps)])
-    after = np.arange(offsets[-1]) - np.repeat(offsets[:-1], steps) + 1
-    circle = (np.repeat(places - start, steps) + after) % np.repeat(count, steps)
+    after = np.arange(offsets[-1]) - np.repeat(offsets[:-1], steps)
+    circle = (np.repeat(first, steps) + after) % np.repeat(count, steps)
     return pa.table(
         {
             "user_id": train.user[row].astype(np.int32),
