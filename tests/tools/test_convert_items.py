@@ -124,7 +124,7 @@ def graph(tmp_path):
 
 
 def test_gowalla_rows(graph, tmp_path):
-    info = gowalla.convert(graph, tmp_path / "o", length=3)
+    info = gowalla.convert(graph, tmp_path / "o", length=3, histories="others")
     columns = ("user_id", "item_id", "hist__item_id")
     train = read(tmp_path / "o", "train", *columns)
     assert [row[:2] for row in train] == [(1, 1), (1, 2), (1, 3), (1, 4), (1, 5), (2, 3), (4, 1), (4, 5)]
@@ -148,7 +148,7 @@ def test_gowalla_rows(graph, tmp_path):
         (7, 0),
     ]
     assert info["num_buckets"] == {"user_id": 5, "item_id": 8}
-    again = gowalla.convert(graph, tmp_path / "again", length=3)
+    again = gowalla.convert(graph, tmp_path / "again", length=3, histories="others")
     assert again == info
     assert pq.read_table(tmp_path / "o/train").equals(pq.read_table(tmp_path / "again/train"))
 
@@ -161,6 +161,17 @@ def test_gowalla_with_the_same_history_for_all_rows_of_a_user(graph, tmp_path):
     train = read(tmp_path / "o", "train", "user_id", "hist__item_id")
     assert len(train) == 8
     assert all(history == test[user] for user, history in train)
+
+
+def test_half_of_a_users_items_are_the_history_wherever_the_rows_own_is(tmp_path):
+    (tmp_path / "train.txt").write_text("\n".join(f"{user} 0 1 2 3 4 5 6" for user in range(300)))
+    (tmp_path / "test.txt").write_text("0 7\n")
+    gowalla.convert(tmp_path, tmp_path / "o")
+    rows = read(tmp_path / "o", "train", "item_id", "hist__item_id")
+    assert all(len(history) == len(set(history)) == 4 for _, history in rows)
+    own = np.array([item in history for item, history in rows])
+    # 2,100 rows: 4 in 7 with a standard error of .011.
+    assert abs(own.mean() - 4 / 7) < 0.05
 
 
 def test_gowalla_holds_out_a_share_of_training(graph, tmp_path):

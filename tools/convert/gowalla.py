@@ -17,7 +17,7 @@ from tools.convert.output import Output
 from tools.convert.user_items import UserItems, grouped, read_user_items
 
 BLOCK_ROWS = 65_536
-HISTORIES = ("others", "half", "same")
+HISTORIES = ("half", "same", "others")
 
 
 def convert(
@@ -25,7 +25,7 @@ def convert(
     output: str | Path,
     *,
     length: int = 50,
-    histories: str = "others",
+    histories: str = "half",
     valid_share: float = 0.0,
     seed: int = 2024,
 ) -> dict:
@@ -37,9 +37,9 @@ def convert(
         path: folder with train.txt and test.txt, plain or .gz.
         output: folder of the splits.
         length: longest history.
-        histories: of training rows. "others": of the user's other training items, drawn anew for each row's item, never
-            the item itself. "half": half of the user's items (rounded up), whether the row's is among them or not. "same": that of the user's test row for all of its rows, as BARS has it; the row's item is
-            mostly among them.
+        histories: of training rows. "half": half of the user's training items (rounded up), whether the row's own is
+            among them or not. "same": those of the user's test row, the row's own mostly among them, as BARS has it.
+            "others": drawn for each row, never the row's own.
         valid_share: of each user's training items (rounded down), moved into a split `valid` of the test's form.
         seed: of the order of rows and histories, and of what is held out.
     """
