@@ -37,6 +37,7 @@ LIMITS: dict[str, tuple[Callable[[float], bool], str]] = {
     "min_learning_rate": _LENGTH,
     "warmup_learning_rate": _LENGTH,
     "CrossBatchMemory.size": _COUNT,
+    "logq_strength": _POSITIVE,
 }
 
 

@@ -30,7 +30,8 @@ class Contrast:
         shared_CD: candidates of all rows.
         row_P, column_P: (row, candidate) pairs that are no negatives of the row; those of earlier steps are counted on
             behind the shared ones.
-        log_count: log of how often each is expected among the candidates, [C + M]; None for no correction.
+        log_count: log of how often each is expected among the candidates times the strength of the correction, [C + M];
+            None for no correction.
         past_MD: candidates of all rows from earlier steps, without a gradient; None without a memory.
     """
 
@@ -111,6 +112,7 @@ class Pairs:
         most_hard: most hard negatives of a row; 0 for all that there are.
         temperature: of the model.
         normalised: whether the model's vectors have length 1.
+        logq_strength: how many times the log of the expected count is subtracted.
         remembered: items of earlier steps; None for none.
     """
 
@@ -121,6 +123,7 @@ class Pairs:
     most_hard: int
     temperature: float
     normalised: bool
+    logq_strength: float = 1.0
     remembered: Remembered | None = None
 
     @property
@@ -184,6 +187,8 @@ class Pairs:
                 factor = (log_count[:shared] - log_live).exp().unsqueeze(1)
             # Entries get no gradient, so that of the others stands for theirs: see rec.losses.memory.
             shared_CD = scale_gradient(shared_CD, factor)
+        if log_count is not None and self.logq_strength != 1:
+            log_count = self.logq_strength * log_count
         return Contrast(
             own_BK=own_B1,
             user_BD=user_BD,

@@ -122,6 +122,7 @@ def _retrieval_task(config: pipeline_pb2.EasyRecConfig, model: Any) -> Retrieval
         most_hard=getattr(getattr(data, sampler), "num_hard_sample", 0) if sampler else 0,
         temperature=model.temperature,
         normalised=model.similarity == simi_pb2.COSINE,
+        logq_strength=model_config.retrieval.logq_strength,
         several_interests=several_interests(model),
         metric_specs=_metric_specs(model_config.metrics, _metric_maker, "retrieval", 1),
         train_metric_specs=_metric_specs(model_config.train_metrics, _train_metric_maker, "retrieval", 1),

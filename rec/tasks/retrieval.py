@@ -40,6 +40,7 @@ class RetrievalTask(MeasuredTask):
         most_hard: most hard negatives of a row; 0 for all that there are.
         temperature: similarities are divided by it.
         normalised: whether the model's vectors have length 1.
+        logq_strength: how many times the log of a negative's expected count is subtracted, where it is at all.
         several_interests: whether a user has several vectors outside training, of which the nearest scores.
         weigh_metrics: whether sample weights count in metrics too.
         memory: items of earlier steps that training is against too; None for none.
@@ -53,6 +54,7 @@ class RetrievalTask(MeasuredTask):
     most_hard: int = 0
     temperature: float = 1.0
     normalised: bool = False
+    logq_strength: float = 1.0
     several_interests: bool = False
     metric_specs: Mapping[str, MetricSpec] = field(default_factory=dict)
     train_metric_specs: Mapping[str, MetricSpec] = field(default_factory=dict)
@@ -131,6 +133,7 @@ class RetrievalTask(MeasuredTask):
             most_hard=self.most_hard,
             temperature=self.temperature,
             normalised=self.normalised,
+            logq_strength=self.logq_strength,
         )
 
     def _weights(self, batch: Batch) -> Tensor | None:
