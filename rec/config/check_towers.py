@@ -80,6 +80,14 @@ def check_towers(config: Proto, features: Sequence[Named]) -> Iterator[ConfigErr
     else:
         yield from _check_in_batch(model, data)
     yield from _check_memory(config)
+    retrieval = model_config.retrieval
+    if retrieval.HasField("logq_strength") and not retrieval.logq_correction:
+        raise ConfigError(
+            "logq_strength has no effect without logq_correction",
+            retrieval,
+            "logq_strength",
+            hint="take one of the two out",
+        )
     if model_config.HasField("num_class") and model_config.num_class != 1:
         raise ConfigError(
             f"num_class is {model_config.num_class}, but a retrieval model has no classes", model_config, "num_class"

@@ -31,6 +31,7 @@ def pairs(
     weights: Tensor | None = None,
     temperature: float = 1.0,
     normalised: bool = False,
+    logq_strength: float = 1.0,
     candidates: dict[str, Tensor] | None = None,
     keys: dict[str, Tensor] | None = None,
     most_hard: int = 2,
@@ -46,6 +47,7 @@ def pairs(
         most_hard=most_hard,
         temperature=temperature,
         normalised=normalised,
+        logq_strength=logq_strength,
     )
 
 
@@ -170,6 +172,18 @@ def test_corrected_samples_estimate_the_softmax_over_the_catalogue():
             },
         )
         assert build(SOFTMAX).sums(got).mean().item() == pytest.approx(full.item(), abs=near)
+
+
+def test_logq_is_subtracted_as_many_times_as_its_strength_by_hand():
+    # One row: its positive scores 2, two drawn items 1 and 3, expected .5 and 4 times.
+    one = torch.ones(1, 1)
+    items, count = torch.tensor([[2.0], [1.0], [3.0]]), torch.tensor([0.5, 4.0])
+    for strength in (1.0, 1.5, 0.5):
+        got = pairs(one, items, in_batch=False, candidates={"log_count": count.log()}, logq_strength=strength)
+        rest = math.exp(1) / 0.5**strength + math.exp(3) / 4**strength
+        expected = -math.log(math.exp(2) / (math.exp(2) + rest))
+        assert build(SOFTMAX).sums(got).mean().item() == pytest.approx(expected, rel=1e-6)
+        assert got.contrast.ranks().tolist() == [2]
 
 
 @pytest.mark.parametrize("text", [*CONTRASTIVE, "amm_loss {}"])
