@@ -188,6 +188,6 @@ def section(found: dict[str, dict[str, list[float]]]) -> list[str]:
         "histories cost them as much. They train from arrays in memory, ProtoRec from Parquet; it updates rows of the",
         f"batch (lazy Adam), dense Adam all rows. Faster: than the first row of the model; {FACTOR}x is asked at",
         f"{ITEMS[-1] // 1_000_000} M items. DeepCTR-Torch 0.3.0 as its examples use it (L2 1e-6 by default).",
-        f"Medians of {turns} turns of fresh processes.",
+        f"Medians of up to {turns} turns of fresh processes.",
         "",
     ]
