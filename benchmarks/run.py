@@ -173,7 +173,8 @@ def page(found: dict[str, Any]) -> str:
         "Bare parts: the MLPs, the interaction and the look-ups of the config by themselves, forward, backward and",
         "update, timed in the same run. Other framework: a well-known TorchRec framework on the same files, from",
         "`shared/bench/README.md`. Memory allowed: tables and optimizer state, and 0.6 GiB. A ratio below 1: DIN's",
-        "first layer takes the target's share once a row, the in-batch softmax skips rows that are not positive. Parts:",
+        "first layer takes the target's share once a row, the in-batch softmax skips rows that are not positive.",
+        "Parts:",
         "",
     ]
     for name, one in found["yardsticks"].items():
