@@ -24,9 +24,11 @@ class RetrievalLoss(ABC):
 
     Attributes:
         reads_negatives: whether it compares positives with negatives.
+        corrects: whether it subtracts how often negatives are expected (logQ).
     """
 
     reads_negatives: ClassVar[bool] = True
+    corrects: ClassVar[bool] = False
 
     @abstractmethod
     def sums(self, pairs: Pairs) -> LossSum:
@@ -74,6 +76,8 @@ def softmax_sums(contrast: Contrast, weights: Tensor | None) -> LossSum:
 class SampledSoftmax(RetrievalLoss):
     """Softmax cross-entropy over the candidates, with the model's similarity and temperature."""
 
+    corrects = True
+
     def __init__(self, config: pb.SoftmaxCrossEntropy) -> None:
         if config.label_smoothing:
             raise ConfigError(
@@ -93,6 +97,8 @@ class InfoNCE(RetrievalLoss):
 
     van den Oord et al., "Representation Learning with Contrastive Predictive Coding", arXiv:1807.03748, Eq. 4.
     """
+
+    corrects = True
 
     def __init__(self, config: pb.InfoNCE) -> None:
         if not config.temperature > 0:

@@ -113,6 +113,13 @@ def _retrieval_task(config: pipeline_pb2.EasyRecConfig, model: Any) -> Retrieval
         raise ConfigError(f"temperature is {model.temperature:g}, expected > 0", model, "temperature")
     sampler = data.WhichOneof("sampler")
     losses = _retrieval_losses(model_config, model)
+    if model_config.retrieval.HasField("logq_strength") and not any(loss.corrects for loss in losses.values()):
+        raise ConfigError(
+            f"logq_strength has no effect: no loss corrects negatives, there is {' and '.join(losses)}",
+            model_config.retrieval,
+            "logq_strength",
+            hint="remove it, or add losses { softmax_cross_entropy {} }",
+        )
     return RetrievalTask(
         name="",
         losses=losses,

@@ -44,6 +44,21 @@ def test_fused_look_ups_of_both_sides_equal_the_plain_ones(name: str, data: Path
         torch.testing.assert_close(ours[group], values, rtol=1e-6, atol=1e-7)
 
 
+def test_towers_of_dat_may_be_a_linear_map_alone(data: Path):
+    loaded = load_config(TINY / "dat.config", overrides(data))
+    place_items(loaded.config, data)
+    for tower in (loaded.config.model_config.dat.user_tower, loaded.config.model_config.dat.item_tower):
+        tower.ClearField("mlp")
+    made = Job(loaded, World(), "cpu")
+    network = made.network()
+    shapes = {name: tuple(p.shape) for name, p in network.model.named_parameters() if name.endswith("weight")}
+    assert {name.split(".")[0] for name in shapes} == {"user", "item"}
+    assert len(shapes) == 2
+    batch = next(iter(made.train_loader().epoch(0)))
+    found = network(batch.features)
+    assert found["user_embedding"].shape == found["user_augmented"].shape
+
+
 @pytest.mark.parametrize("name", ["dssm_v2", "dat"])
 def test_a_table_is_looked_up_once_a_step(name: str, data: Path, monkeypatch: pytest.MonkeyPatch):
     made = job(name, data)

@@ -63,7 +63,7 @@ DATASETS = {
 OPTIONS: dict[str, dict[str, Any]] = {
     "buckets": {"help": "parts of the join; more need less memory"},
     "histories": {
-        "help": "of training rows: the user's other items, or the same as in the test",
+        "help": "of training rows: half of the user's items, the same as in the test, or the others",
         "choices": gowalla.HISTORIES,
     },
     "history": {"help": "which ratings: of 4-5, or all", "choices": movielens_history.HISTORIES},
